@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# One non-recursive makefile for GNU Make. `make help` lists the targets.
+# Variables for builders: B CC CFLAGS LDFLAGS PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DESTDIR SANITIZE WERROR V
+
+VERSION   := 1.0.0
+SOVERSION := 1
+
+B         ?= build
+PREFIX    ?= /usr/local
+BINDIR    ?= $(PREFIX)/bin
+LIBDIR    ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR    ?= $(PREFIX)/share/man
+PKG_CONFIG ?= pkg-config
+CFLAGS    ?= -O2 -g
+Q         := $(if $(V),,@)
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wundef \
+        -Wformat=2 -Wvla $(if $(or $(WERROR),$(CI)),-Werror)
+
+LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
+OPT_PKGS := $(shell for p in libisal libdeflate; do $(PKG_CONFIG) --exists $$p && echo $$p; done)
+CODECS   := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE)
+PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) json-c 2>/dev/null)
+LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread
+TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null) -lpthread -lm
+TEST_LIBS := -lcmocka
+
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread $(WARN) -MMD -MP \
+             $(PKG_CFLAGS) $(CODECS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) $(CFLAGS)
+ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+
+LIB_SRC   := $(sort $(wildcard libvdisk/*/*.c formats/*.c formats/*/*.c keys/*.c))
+ifeq ($(filter libisal,$(OPT_PKGS)),)
+LIB_SRC   := $(filter-out libvdisk/codec/deflate_isal.c,$(LIB_SRC))
+endif
+ifeq ($(filter libdeflate,$(OPT_PKGS)),)
+LIB_SRC   := $(filter-out libvdisk/codec/deflate_libdeflate.c,$(LIB_SRC))
+endif
+TOOL_SRC  := $(sort $(wildcard tools/*.c))
+UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
+SUP_SRC   := $(sort $(wildcard tests/support/*.c))
+FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
+# Programs that the shell tests drive: one a file.
+PROG_SRC  := $(sort $(wildcard tests/crash/*.c tests/interop/*.c))
+MAN_PAGES := $(sort $(wildcard tools/man/*.[1-9]))
+SCRIPTS   := $(sort $(wildcard tests/cli/*.sh tests/interop/*.sh tests/crash/*.sh))
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+SO       := $(B)/libvdisk.so.$(SOVERSION)
+LIB_A    := $(B)/libvdisk.a
+SUP_A    := $(B)/tests/support.a
+UNIT_BIN := $(patsubst %.c,$(B)/%,$(UNIT_SRC))
+PROG_BIN := $(patsubst %.c,$(B)/%,$(PROG_SRC))
+REPLAY_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%.replay,$(FUZZ_SRC))
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
+BENCH_BIN := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
+
+.PHONY: all help check check-run demo demo-run bench bench-run lint fuzz coverage install uninstall dist deps clean
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: vdisk $(SO) $(B)/libvdisk.so $(LIB_A)
+
+help:
+	@echo 'all (default)   libvdisk.so.$(SOVERSION), libvdisk.a and the vdisk command'
+	@echo 'deps            install what building and testing need (Debian 12, as root or with sudo)'
+	@echo 'demo            deps, build, and a real disk encrypted and decrypted before your eyes'
+	@echo 'check           deps, build, all tests; the last line counts them'
+	@echo 'bench           speed beside qemu-img on this machine, as ratios'
+	@echo 'lint fuzz coverage install uninstall dist clean'
+
+# ---- rules ---------------------------------------------------------------------------------------------------
+
+# Tools see the installed header and their own; everything else names files from the root.
+$(B)/tools/%.o: INC = -Ilibvdisk/include -Itools
+$(B)/%.o: INC ?= -I.
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  CC    $<')
+	$(Q)$(CC) $(INC) $(ALL_CFLAGS) $(EXTRA) -c -o $@ $<
+$(call obj,$(LIB_SRC)): EXTRA = -DVDISK_BUILDING
+
+$(SO): $(call obj,$(LIB_SRC)) libvdisk/libvdisk.map
+	$(if $(Q),@echo '  LD    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,--version-script=libvdisk/libvdisk.map \
+	   $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-z,relro,-z,now -o $@ $(filter %.o,$^) $(LIB_LIBS)
+$(B)/libvdisk.so: $(SO)
+	@ln -sf $(<F) $@
+$(LIB_A): $(call obj,$(LIB_SRC))
+	$(if $(Q),@echo '  AR    $@')
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(SUP_A): $(call obj,$(SUP_SRC))
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+# The command in the build tree runs from any folder and finds the library beside it; the installed one has no rpath.
+$(B)/vdisk: $(call obj,$(TOOL_SRC)) $(SO) $(B)/libvdisk.so
+	$(if $(Q),@echo '  LD    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-rpath,'$$ORIGIN' -Wl,-z,relro,-z,now -o $@ $(call obj,$(TOOL_SRC)) -L$(B) -lvdisk $(TOOL_LIBS)
+$(B)/installed/vdisk: $(call obj,$(TOOL_SRC)) $(SO) $(B)/libvdisk.so
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-z,relro,-z,now -o $@ $(call obj,$(TOOL_SRC)) -L$(B) -lvdisk $(TOOL_LIBS)
+vdisk: $(B)/vdisk
+	@ln -sf $(B)/vdisk vdisk
+
+$(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
+	$(if $(Q),@echo '  LD    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS) $(TEST_LIBS)
+# The option tables are tested where they are.
+$(B)/tests/unit/test_opts.o: INC = -Ilibvdisk/include -Itools
+$(B)/tests/unit/test_opts: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
+$(B)/tests/unit/test_opts: TEST_LIBS += $(TOOL_LIBS)
+
+$(B)/tests/fuzz/%.replay: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(SUP_A) $(LIB_A)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# ---- tests ---------------------------------------------------------------------------------------------------
+
+check: deps
+	@$(MAKE) --no-print-directory check-run
+check-run: all lint $(UNIT_BIN) $(PROG_BIN) $(REPLAY_BIN)
+	@B=$(B) tests/run $(UNIT_BIN) $(REPLAY_BIN) $(SCRIPTS)
+
+lint:
+	@tests/lint/layers
+	@tests/lint/header
+	@tests/lint/sizes
+	@tests/lint/names
+	@if command -v mandoc >/dev/null; then for m in $(MAN_PAGES); do mandoc -T lint -W warning $$m || exit 1; done; fi
+
+# libFuzzer on each parser for FUZZ_SECONDS seconds, from the corpus that `check` replays.
+FUZZ_SECONDS ?= 60
+$(B)/fuzz/%: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	$(Q)clang -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVDISK_BUILDING -O1 -g -pthread $(PKG_CFLAGS) $(CODECS) \
+	   -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(LIB_LIBS)
+fuzz: $(FUZZ_BIN)
+	@for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p $(B)/fuzz/corpus-$$n; \
+	   echo "fuzzing $$n for $(FUZZ_SECONDS) s"; \
+	   $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=10 -artifact_prefix=$(B)/fuzz/ \
+	      $(B)/fuzz/corpus-$$n tests/fuzz/corpus/$$n || exit 1; done
+
+coverage:
+	@$(MAKE) --no-print-directory B=build/coverage CFLAGS='-O0 -g --coverage' LDFLAGS=--coverage check-run
+	@cd build/coverage && gcov -r -s . $$(find libvdisk formats keys tools -name '*.o') 2>/dev/null | \
+	   awk '/^File/ {f=$$2} /^Lines executed/ {sub("Lines executed:",""); print $$1, $$3, f}' | grep -v "'/usr" | sort -n > coverage.txt
+	@cat build/coverage/coverage.txt
+
+bench: deps
+	@$(MAKE) --no-print-directory bench-run
+bench-run: all $(BENCH_BIN)
+	@B=$(B) tests/bench/run
+
+demo: deps
+	@$(MAKE) --no-print-directory demo-run
+demo-run: all
+	@tests/demo
+
+# ---- installing ----------------------------------------------------------------------------------------------
+
+install: all $(B)/installed/vdisk
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1
+	install -m 755 $(B)/installed/vdisk $(DESTDIR)$(BINDIR)/vdisk
+	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(VERSION)
+	ln -sf libvdisk.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(SOVERSION)
+	ln -sf libvdisk.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so
+	install -m 644 libvdisk/include/vdisk.h $(DESTDIR)$(INCLUDEDIR)/vdisk.h
+	sed -e 's|@PREFIX@|$(PREFIX)|;s|@LIBDIR@|$(LIBDIR)|;s|@INCLUDEDIR@|$(INCLUDEDIR)|;s|@VERSION@|$(VERSION)|' \
+	   libvdisk/libvdisk.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc
+	$(if $(MAN_PAGES),install -m 644 $(MAN_PAGES) $(DESTDIR)$(MANDIR)/man1)
+	$(if $(DESTDIR),,ldconfig || true)
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/vdisk $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
+	   $(addprefix $(DESTDIR)$(LIBDIR)/,libvdisk.so libvdisk.so.$(SOVERSION) libvdisk.so.$(VERSION)) \
+	   $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN_PAGES)))
+
+dist:
+	git archive --prefix=vdisk-$(VERSION)/ -o vdisk-$(VERSION).tar.gz HEAD
+
+# Debian 12 names. Nothing is touched when all is there already.
+DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libisal-dev \
+        libdeflate-dev libcmocka-dev qemu-utils cryptsetup-bin nbdkit e2fsprogs mandoc git
+deps:
+	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
+	   for p in $(DEPS); do grep -qx "$$p" $(B).deps-have || echo $$p; done; rm -f $(B).deps-have); \
+	[ -z "$$missing" ] && exit 0; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "installing:" $$missing; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+clean:
+	rm -rf $(B) build vdisk

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The driver contract. A format is a map: a driver answers where guest bytes are and gives out space for new
+ * ones. It touches tables only; it never moves, encrypts, compresses, hashes or erases payload. The core does.
+ *
+ * A driver's callbacks, and what holds while each runs:
+ *
+ *   probe, describe                        pure
+ *   open, create, begin_write, end_write   alone on the handle
+ *   map                                    many threads at once, beside one of the next group
+ *   reserve, publish, cancel, punch, freed under the image's allocation lock: one at a time, memory and
+ *                                          table pages only, no payload I/O
+ *
+ * Tables are read and written through core/meta with a rank; space that is not needed any more goes to core/space.
+ * A write is: reserve, (core fills, encrypts, writes payload), publish or cancel. A crash in between leaks the space
+ * and exposes nothing.
+ */
+#ifndef VD_CORE_FORMAT_H
+#define VD_CORE_FORMAT_H
+
+#include "libvdisk/base/bytes.h"
+#include "libvdisk/codec/codec.h"
+#include "libvdisk/core/meta.h"
+#include "libvdisk/core/space.h"
+#include "libvdisk/io/set.h"
+
+enum vd_where {
+	VD_HOLE,                /* nothing here: ask the parent, else zeros */
+	VD_ZERO,                /* zeros, whatever the parent holds */
+	VD_DATA,                /* at host_off, byte for byte */
+	VD_PACKED,              /* compressed at host_off, at most host_len bytes; expands to exactly unit bytes (below) */
+};
+enum vd_run_flag {
+	VD_RUN_SHARED = 1,      /* host bytes have another owner too (a snapshot): never written in place */
+	VD_RUN_HOSTED = 2,      /* ZERO that keeps host space, at host_off */
+};
+/* One piece of a guest range; never crosses a file. */
+struct vd_run {
+	uint64_t guest_off, len;        /* len never 0 */
+	uint64_t host_off, host_len;    /* DATA: host_len == len; PACKED: upper bound */
+	uint64_t unit_off;              /* PACKED: guest offset of the first byte the stream expands to (<= guest_off) */
+	uint32_t unit_len;              /* PACKED: how many bytes it expands to */
+	uint32_t file;                  /* index in the set */
+	uint8_t where;                  /* enum vd_where */
+	uint8_t codec;                  /* enum vd_codec_kind: PACKED only */
+	uint8_t flags;                  /* enum vd_run_flag */
+};
+
+/* A reservation: ends with exactly one publish or cancel. Lives on the core's stack. */
+struct vd_resv {
+	/* Set by the core before reserve(). */
+	uint64_t off, len;              /* the guest range to be written; inside the disk */
+	uint64_t packed_len;            /* not 0: wants room for this many packed bytes; off and len are one whole unit */
+	/* Set by the driver. `covered` guest bytes from `off` are served, at least 1: the core calls again for the rest. */
+	uint64_t covered;
+	uint64_t fill_off, fill_len;    /* guest range that must be valid at host_off before publish; contains [off, off+covered) */
+	uint64_t host_off;              /* where guest byte fill_off goes (or the packed stream) */
+	uint32_t file;
+	bool in_place;                  /* already mapped: there is nothing to publish or cancel */
+	bool fresh;                     /* host bytes are known to read as zeros and were never used: zeros need not be written */
+	uint64_t cookie[2];             /* the driver's own */
+};
+
+/* Which number the cipher counts from. */
+enum vd_tweak {
+	VD_TWEAK_HOST,                  /* host offset / 512: qcow2 LUKS */
+	VD_TWEAK_GUEST,                 /* guest offset / 512: qcow2 legacy AES */
+};
+
+/* What a driver says of an open image. Strings belong to the driver's state. */
+struct vd_format_info {
+	uint64_t size;                  /* bytes that map() covers */
+	uint32_t unit;                  /* allocation unit; 1: none */
+	uint32_t fill_unit;             /* smallest range that reserve() wants filled; writes lock in these. 1: none */
+	bool packs;                     /* reserve() takes packed_len */
+	uint8_t codec;                  /* enum vd_codec_kind of packed units */
+	enum vd_encryption encryption;  /* the format's own */
+	enum vd_tweak tweak;
+	uint64_t key_area_off, key_area_len;    /* file 0; LUKS only */
+	const char *backing_file, *backing_format;
+	const char *read_only_why;      /* not NULL: may not be opened for writing, and why */
+};
+
+/* How to create: the public options, judged by the core, and what it adds. */
+struct vd_create {
+	const struct vd_create_opts *opts;
+	uint64_t size;
+	struct vd_bytes key_area;       /* LUKS header to embed; len 0: none */
+	struct vd_set *set;             /* file 0 is empty and writable; file 1, if opts->data_file, too */
+};
+
+struct vd_open {
+	struct vd_set *set;
+	struct vd_meta *meta;
+	struct vd_space *space;
+	bool write;
+};
+
+#define VD_MAP_NOWAIT 1                 /* VD_EAGAIN instead of reading a table from the host */
+
+/* How punch() makes zeros. */
+enum vd_punch_mode {
+	VD_PUNCH_ZERO,                  /* must read as zeros, parent or not */
+};
+
+struct vd_format {
+	const char *name;
+	size_t state_size;
+	bool writable;
+
+	/* Pure. `head`: the first bytes of the file, at most 64 KiB; `size` of the file. */
+	bool (*probe)(struct vd_bytes head, uint64_t size);
+	/* Parses; every size checked against the file's; no write. st is zeroed. On failure the core calls close(). */
+	int (*open)(void *st, const struct vd_open *o, struct vd_error *e);
+	/* Writes an empty image into the set's files, directly; the core opens it afterwards. NULL: cannot. */
+	int (*create)(const struct vd_create *c, struct vd_error *e);
+	/* Accepts a half-opened state. */
+	void (*close)(void *st);
+	void (*describe)(const void *st, struct vd_format_info *i);
+	/* Fills the format's own fields of the public info; the core has done the rest. May be NULL. */
+	void (*info)(const void *st, struct vd_info *i);
+
+	/* Once a handle, before the first payload byte: what must be durable by then (autoclear bits, dirty bits) is written and flushed here. May be NULL. */
+	int (*begin_write)(void *st, struct vd_error *e);
+	/* Clean close after begin_write, all tables committed. May be NULL. */
+	int (*end_write)(void *st, struct vd_error *e);
+
+	/* Describes [off, off+len), len not 0, inside the size: fills at most *n runs in order, no gap, coalesced; *n becomes how many (at least 1). */
+	int (*map)(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n, struct vd_error *e);
+
+	/* Gives out space, reachable by nobody; or says that the range is written in place. */
+	int (*reserve)(void *st, struct vd_resv *v, struct vd_error *e);
+	/* Links it, memory only; releases what was there before. A failure poisons the handle. */
+	int (*publish)(void *st, struct vd_resv *v, struct vd_error *e);
+	/* Takes the space back; may leak it. */
+	void (*cancel)(void *st, struct vd_resv *v);
+	/* Makes zeros by tables: *done whole units from off (0: this range, or this format, needs written zeros). */
+	int (*punch)(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
+	/* The quarantine of a released range is over. */
+	int (*freed)(void *st, const struct vd_range *range, struct vd_error *e);
+};
+
+#endif

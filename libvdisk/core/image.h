@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The open image as the core's files share it.
+ *
+ * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
+ * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and inspect.c report; copy.c and
+ * compare.c are the long jobs.
+ *
+ * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
+ * under alloc or a page latch.
+ */
+#ifndef VD_CORE_IMAGE_H
+#define VD_CORE_IMAGE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "libvdisk/core/format.h"
+#include "libvdisk/core/rangelock.h"
+#include "libvdisk/crypto/diskcipher.h"
+#include "libvdisk/io/atomic.h"
+
+/*
+ * The encryption layer. Without a cipher it does nothing. A container (LUKS as the disk's content) shifts: guest byte
+ * g is the driver's byte g + payload_off, and a hole is ciphertext of zeros on the host, so it decrypts to noise.
+ */
+struct vd_layer {
+	struct vd_diskcipher *cipher;   /* NULL: plain, or opened without key */
+	enum vd_encryption encryption;
+	bool is_container;
+	uint64_t payload_off;           /* 0 unless container */
+	uint32_t sector_size;           /* of the cipher; writes below it are read-modify-write */
+	enum vd_tweak tweak;
+	struct vd_luks_info luks;
+};
+
+struct vd_image {
+	char *path;
+	const struct vd_format *format;
+	void *state;
+	struct vd_set *set;
+	struct vd_meta *meta;
+	struct vd_space *space;
+	struct vd_codec *codec;
+	struct vd_format_info info;     /* as of open; constant while open */
+	struct vd_layer layer;
+	uint64_t size;                  /* guest-visible: info.size - layer.payload_off */
+
+	struct vd_image *parent;        /* owned; NULL: none, or opened for metadata only */
+	bool parent_missing;            /* has a parent that was not opened */
+	unsigned depth;
+
+	bool writable, fresh;           /* fresh: created by this handle and not committed */
+	struct vd_output output;        /* the pending name of a created image */
+	struct vd_output data_output;   /* and of its external data file */
+
+	pthread_rwlock_t control;       /* shared: any I/O; exclusive: what changes the shape */
+	struct vd_rangelock *ranges;    /* guest bytes under write */
+	pthread_mutex_t alloc;          /* driver's reserve, publish, cancel, punch, freed; meta snapshot */
+	pthread_mutex_t commit;         /* one commit at a time; others join it (flush.c) */
+	uint64_t commits_asked, commits_done;   /* under flush_lock */
+	pthread_mutex_t begin;          /* begin_write once */
+	atomic_bool begun;
+	atomic_bool poisoned;           /* a table write or flush failed */
+};
+
+/* flush.c: commits tables and payload; joins a commit that began after the call. */
+int vd_image_commit_tables(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+/* write.c: begin_write once; VD_EREADONLY, VD_EPOISONED. */
+int vd_image_start_writing(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+/* VD_ERANGE unless [off, off+len) is inside the disk. */
+int vd_image_check_range(const struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
+
+/* layer.c: [buf, len) is ciphertext or plaintext of whole sectors; guest_off and host_off are those of its first byte. */
+int vd_layer_encrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,
+		     struct vd_error *e) VD_MUST_CHECK;
+int vd_layer_decrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,
+		     struct vd_error *e) VD_MUST_CHECK;
+
+/* Internal open: pins a driver and a host (tests: a toy driver, a recorder). Either may be NULL for the default. */
+int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,
+		     const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
+int vd_image_create_on(struct vd_host *host, const struct vd_format *format, const char *path,
+		       const struct vd_create_opts *opts, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
+
+#endif

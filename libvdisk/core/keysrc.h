@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the core asks of the keys room: to judge, open and make LUKS headers, which are handed over as bytes. The
+ * keys room never sees an image; the core never sees libcryptsetup.
+ */
+#ifndef VD_CORE_KEYSRC_H
+#define VD_CORE_KEYSRC_H
+
+#include "libvdisk/base/bytes.h"
+#include "libvdisk/base/secret.h"
+
+/* The secret inside a key object; borrowed. */
+struct vd_bytes vd_key_bytes(const struct vd_key *key);
+
+/*
+ * Looks at the first bytes of a container or key area: VD_LUKS1, VD_LUKS2, or 0 when it is no LUKS header. Fills how
+ * many bytes of it vd_luks_inspect() needs: the whole header with its key material.
+ */
+int vd_luks_probe(struct vd_bytes head, uint64_t *header_len);
+#define VD_LUKS_PROBE_LEN 4096
+
+/*
+ * Judges a header (private copy of the caller: bytes that cannot change under us) and fills `info`. Accepts only what
+ * this library also writes or can read soundly: one segment, aes, xts-plain64 (xts-plain below 2 TiB), 256- or 512-bit
+ * volume key, no pending re-encryption or unknown requirement, no integrity, areas inside the header, KDF costs below
+ * the caps in keys/luks.c. `container_len`: size of what holds the payload, which must start inside it; 0 for
+ * a qcow2 key area, whose payload offset means nothing. VD_ECORRUPT or VD_EUNSUPPORTED.
+ */
+int vd_luks_inspect(struct vd_bytes header, uint64_t container_len, struct vd_luks_info *info, struct vd_error *e) VD_MUST_CHECK;
+
+/* Opens a keyslot: the volume key in `vk` (caller frees), or VD_EKEY when no slot takes the key. Takes seconds by design. */
+int vd_luks_unlock(struct vd_bytes header, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
+
+struct vd_luks_format_opts {
+	enum vd_luks_type type;         /* VD_LUKS1 or VD_LUKS2 */
+	uint32_t sector_size;           /* LUKS2: 512 or 4096 */
+	uint64_t payload_off;           /* bytes; multiple of 4096 */
+	struct vd_kdf_opts kdf;
+};
+/* Default payload offset of a new container of this type: 2 MiB (LUKS1), 16 MiB (LUKS2). */
+uint64_t vd_luks_payload_off(enum vd_luks_type type);
+/*
+ * Makes a header for the volume key with one keyslot for `key`; reads its KDF parameters back. *out is malloc'ed,
+ * *out_len bytes: all that must be stored at offset 0 of the container or key area (key material included).
+ */
+int vd_luks_format(const struct vd_luks_format_opts *opts, const struct vd_secret *vk, const struct vd_key *key,
+		   uint8_t **out, size_t *out_len, struct vd_error *e) VD_MUST_CHECK;
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * core/space: the quarantine between "no table points here any more" and "may be used again". Drivers release
+ * host ranges here and never reuse at once.
+ *
+ *   released --(a) the commit that unlinked it is durable, (b) every reader that may have mapped it has left--> freed()
+ *
+ * Without (a) a crash shows another guest block's bytes; without (b) a reader gets them in flight.
+ */
+#ifndef VD_CORE_SPACE_H
+#define VD_CORE_SPACE_H
+
+#include "libvdisk/base/error.h"
+
+struct vd_range {
+	uint32_t file;
+	uint64_t host_off, len;
+};
+
+struct vd_space;
+
+int vd_space_new(struct vd_space **out, struct vd_error *e) VD_MUST_CHECK;
+void vd_space_free(struct vd_space *s);
+
+/* Under the allocation lock. Never fails: for want of memory the range is leaked on the host, which check finds. */
+void vd_space_release(struct vd_space *s, struct vd_range range);
+
+/* Around map and the host I/O that uses its answer. Returns the ticket for leave. Never blocks. */
+unsigned vd_space_enter(struct vd_space *s);
+void vd_space_leave(struct vd_space *s, unsigned ticket);
+
+struct vd_space_batch { struct vd_range *ranges; size_t n; };
+/* Under the allocation lock, together with vd_meta_snapshot(): takes all that was released so far. */
+struct vd_space_batch vd_space_take(struct vd_space *s);
+/* Without any lock, after the commit: returns when every reader that entered before the call has left. */
+void vd_space_wait_readers(struct vd_space *s);
+/* When the commit failed: puts the batch back under the allocation lock (nothing of it may be reused). */
+void vd_space_put_back(struct vd_space *s, struct vd_space_batch b);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vdisk.h - the whole public interface of libvdisk.
+ *
+ * Rules that hold for every call below, and are not repeated there:
+ *
+ *  - Units. Sizes, lengths and offsets are bytes; any alignment is accepted; a call moves all it was asked
+ *    to move or fails: there is no short read or write.
+ *  - Results. A call that can fail returns 0 or one of the negative codes of enum vd_code, and then fills
+ *    the caller's struct vd_error if one was given (NULL is allowed).
+ *  - Threads. Any call may be made from any thread on one handle. Reads run in parallel; writes run in
+ *    parallel but for a short metadata lock; open, commit, close and abort are exclusive: the caller makes
+ *    sure that no other call on the handle is under way or follows.
+ *  - Structs that begin with struct_size: set all to zero, then struct_size to sizeof; zero means default.
+ *  - Strings handed in are copied; strings handed out belong to the handle and live as long as it does.
+ *  - The library starts no process but a passphrase command, reads no environment, touches no signal
+ *    disposition, writes nothing to stdout or stderr, and never aborts on what an image contains.
+ */
+#ifndef VDISK_H
+#define VDISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VDISK_VERSION_MAJOR 1
+#define VDISK_VERSION_MINOR 0
+#define VDISK_VERSION_MICRO 0
+
+#if defined(__GNUC__)
+#define VD_MUST_CHECK __attribute__((warn_unused_result))
+#define VD_PRINTF(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
+#else
+#define VD_MUST_CHECK
+#define VD_PRINTF(fmt_arg, first_arg)
+#endif
+#if defined(__GNUC__) && defined(VDISK_BUILDING)
+#define VD_PUBLIC __attribute__((visibility("default")))
+#else
+#define VD_PUBLIC
+#endif
+
+/* ---- errors ------------------------------------------------------------------------------------------- */
+
+/*
+ * The one table of failures: symbol, value, exit status of the command, stable name (never translated), text.
+ * Values and names never change meaning; new ones are added at the end.
+ */
+#define VD_CODE_TABLE(X)                                                                                  \
+	X(VD_EFAILED,      -1,  1, "failed",           "the operation failed")                            \
+	X(VD_ENOMEM,       -2,  1, "no-memory",        "not enough memory")                               \
+	X(VD_EIO,          -3,  1, "io-error",         "reading or writing a file failed")                \
+	X(VD_ENOENT,       -4,  1, "not-found",        "the file does not exist")                         \
+	X(VD_EEXIST,       -5,  1, "exists",           "the output exists already")                       \
+	X(VD_EACCESS,      -6,  1, "access-denied",    "the system does not allow this access")           \
+	X(VD_ECORRUPT,     -7,  1, "corrupt",          "the image breaks a rule of its format")           \
+	X(VD_EUNSUPPORTED, -8, 63, "unsupported",      "not supported for this format or feature")        \
+	X(VD_EKEY,         -9, 12, "wrong-key",        "no key that was given opens the image")           \
+	X(VD_ENOKEY,      -10, 12, "key-needed",       "the image is encrypted and no key was given")     \
+	X(VD_EARG,        -11, 64, "usage",            "an argument is not valid")                        \
+	X(VD_ERANGE,      -12,  1, "out-of-range",     "the range lies outside the disk")                 \
+	X(VD_EBUSY,       -13, 11, "in-use",           "another process uses the image")                  \
+	X(VD_ECANCELLED,  -14,  1, "cancelled",        "the operation was cancelled")                     \
+	X(VD_ENOSPC,      -15, 14, "no-space",         "not enough space")                                \
+	X(VD_EREFERENCE,  -16,  1, "reference-denied", "the image names another file that may not be opened") \
+	X(VD_EREADONLY,   -17,  1, "read-only",        "the handle or the image is read-only")            \
+	X(VD_EPOISONED,   -18,  1, "poisoned",         "an earlier write failed; the handle refuses to go on") \
+	X(VD_EAGAIN,      -19,  1, "would-block",      "the answer is not in memory")                     \
+	X(VD_EAUTH,       -20, 13, "authentication",   "a signature or checksum under a key does not hold") \
+	X(VD_EMISMATCH,   -21, 10, "mismatch",         "what was compared is not the same")
+
+enum vd_code {
+	VD_OK = 0,
+#define VD_CODE_ENUM(sym, value, exit_status, name, text) sym = value,
+	VD_CODE_TABLE(VD_CODE_ENUM)
+#undef VD_CODE_ENUM
+};
+
+/* What went wrong, in words for the person who has to act. Owned by the caller; never points anywhere. */
+struct vd_error {
+	int code;               /* enum vd_code */
+	int sys_errno;          /* errno behind it, or 0 */
+	bool has_offset;
+	uint64_t offset;        /* where in the named file, when has_offset */
+	char message[640];      /* one line: what, where; never a secret, control characters escaped */
+	char hint[320];         /* one line: what to do; may be empty */
+};
+
+/* Stable name ("wrong-key"), text and exit status of a code; for a value outside the table those of VD_EFAILED. */
+VD_PUBLIC const char *vd_code_name(int code);
+VD_PUBLIC const char *vd_code_text(int code);
+VD_PUBLIC int vd_code_exit_status(int code);
+
+/* "MAJOR.MINOR.MICRO" of the library that is running. */
+VD_PUBLIC const char *vd_version(void);
+
+/* ---- keys --------------------------------------------------------------------------------------------- */
+
+/* A passphrase or key file's bytes, in memory that is locked, left out of core dumps, and wiped when freed. */
+struct vd_key;
+
+/* Longest secret that a key can hold; longer input is VD_EARG. qemu opens no passphrase over 512 bytes. */
+#define VD_KEY_MAX 8192
+
+/* From memory; the caller's copy stays the caller's to wipe. */
+VD_PUBLIC int vd_key_from_bytes(const void *bytes, size_t len, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+/* The file's bytes verbatim, newline and all, as cryptsetup --key-file takes them. */
+VD_PUBLIC int vd_key_from_file(const char *path, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+/* The first line of the file, its newline removed. */
+VD_PUBLIC int vd_key_from_passphrase_file(const char *path, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+/* The first line read from the descriptor, which stays open; verbatim: all bytes up to end of file. */
+VD_PUBLIC int vd_key_from_fd(int fd, bool verbatim, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+/* Runs /bin/sh -c COMMAND and takes the first line of its stdout; exit status other than 0 is VD_EFAILED. */
+VD_PUBLIC int vd_key_from_command(const char *command, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+/* The systemd credential NAME below DIRECTORY (what $CREDENTIALS_DIRECTORY says), bytes verbatim. */
+VD_PUBLIC int vd_key_from_credential(const char *directory, const char *name, struct vd_key **out,
+				     struct vd_error *e) VD_MUST_CHECK;
+/* True when the secret's last byte is a newline: the usual reason for a wrong key. */
+VD_PUBLIC bool vd_key_ends_with_newline(const struct vd_key *key);
+/* True when qemu can be given this secret: valid UTF-8 without NUL, at most 512 bytes. */
+VD_PUBLIC bool vd_key_is_usable_by_qemu(const struct vd_key *key);
+/* Wipes and frees; NULL is allowed. */
+VD_PUBLIC void vd_key_free(struct vd_key *key);
+
+/* ---- opening ------------------------------------------------------------------------------------------ */
+
+/* One disk: an image file, the files it consists of, and the chain of parents below it. */
+struct vd_image;
+
+enum vd_reference_kind {
+	VD_REF_BACKING = 1,     /* the parent of an overlay */
+	VD_REF_DATA_FILE = 2,   /* qcow2's external data file */
+	VD_REF_EXTENT = 3,      /* a part of a multi-extent image */
+};
+
+/*
+ * The gate decides whether a file that an image names may be opened. `image` is the path of the image that
+ * names it, `name` the name as the image holds it (hostile until judged), `format` the format it is said to
+ * have or NULL. Return 0 and fill `path` (NUL-terminated, at most path_len bytes) with what to open, or
+ * negative to refuse. Called from the thread that opens.
+ */
+typedef int (*vd_gate_fn)(void *ctx, enum vd_reference_kind kind, const char *image, const char *name,
+			  const char *format, char *path, size_t path_len, struct vd_error *e);
+
+/*
+ * A gate of directories: a name is allowed if it resolves, symbolic links followed, to a regular file or block device
+ * at or below one of the n directories, or of the image's own folder. Pass &struct as gate_ctx.
+ */
+struct vd_gate_dirs {
+	const char *const *dirs;
+	size_t n;
+};
+VD_PUBLIC int vd_gate_below_dirs(void *ctx, enum vd_reference_kind kind, const char *image, const char *name,
+				 const char *format, char *path, size_t path_len, struct vd_error *e) VD_MUST_CHECK;
+
+enum vd_open_flag {
+	VD_OPEN_WRITE = 1,        /* allow writing; the default never writes a byte to any file */
+	VD_OPEN_FORCE_SHARE = 2,  /* read although another process writes: the content may be inconsistent */
+	VD_OPEN_METADATA = 4,     /* tables only: no key is used, no parent opened; payload reads fail with VD_ENOKEY
+				     (encrypted) or VD_EREFERENCE (below the top layer). For info, map and check. */
+};
+
+struct vd_open_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_open_flag */
+	const char *format;             /* NULL: decided from the bytes. Name it for files from outside */
+	const char *backing_format;     /* format of the first parent when the image does not say */
+	struct vd_key *const *keys;     /* tried in turn on every encrypted layer of the chain; borrowed for the call */
+	size_t n_keys;
+	vd_gate_fn gate;                /* NULL: relative names inside the image's own folder, nothing else */
+	void *gate_ctx;
+	uint64_t cache_bytes;           /* table cache of each layer; 0: 32 MiB */
+};
+
+/*
+ * Opens the image at `path`. Takes qemu-compatible locks: VD_EBUSY says who holds it. On failure nothing has
+ * changed and *out is untouched. Free with vd_image_close() or vd_image_abort().
+ */
+VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, struct vd_image **out,
+			    struct vd_error *e) VD_MUST_CHECK;
+
+enum vd_luks_type { VD_LUKS_DEFAULT = 0, VD_LUKS1 = 1, VD_LUKS2 = 2 };
+enum vd_cipher { VD_CIPHER_DEFAULT = 0, VD_AES_256_XTS = 1, VD_AES_128_XTS = 2 };
+enum vd_compression { VD_COMPRESSION_NONE = 0, VD_COMPRESSION_DEFLATE = 1, VD_COMPRESSION_ZSTD = 2 };
+
+/* How the secret guards the volume key. Zero: PBKDF2-SHA-512, 1 000 000 (LUKS1); Argon2id, 4 passes, 256 MiB (LUKS2). */
+struct vd_kdf_opts {
+	uint32_t iterations;            /* PBKDF2 iterations, or Argon2id passes */
+	uint32_t memory_kib;            /* Argon2id only */
+};
+
+enum vd_create_flag {
+	VD_CREATE_REPLACE = 1,          /* an existing file of that name is replaced at commit */
+	VD_CREATE_EXTENDED_L2 = 2,      /* qcow2: 32 subclusters a cluster */
+	VD_CREATE_LAZY_REFCOUNTS = 4,   /* qcow2 v3 */
+	VD_CREATE_COMPAT_V2 = 8,        /* qcow2 version 2 (compat=0.10) */
+	VD_CREATE_DATA_FILE_RAW = 16,   /* qcow2: the external data file is a raw image of the disk */
+};
+
+struct vd_create_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_create_flag */
+	const char *format;             /* "raw" or "qcow2"; required */
+	uint64_t size;                  /* guest-visible bytes; 0 with a backing file: the backing file's size */
+	uint32_t cluster_size;          /* qcow2; 0: 64 KiB (extended L2: 128 KiB) */
+	uint32_t refcount_bits;         /* qcow2; 0: 16 */
+	enum vd_compression compression;/* qcow2: type that compressed clusters have */
+	const char *backing_file;       /* name written into the image as it is; opened through the gate for its size */
+	const char *backing_format;     /* required with backing_file */
+	const char *data_file;          /* qcow2 external data file: created beside the image under this name */
+	struct vd_key *key;             /* not NULL: encrypt. qcow2: native LUKS1; raw: a LUKS container */
+	enum vd_luks_type luks_type;    /* default LUKS1: opens in qemu, nbdkit and cryptsetup */
+	enum vd_cipher cipher;          /* default aes-256-xts */
+	uint32_t luks_sector_size;      /* LUKS2: 512 (default) or 4096 */
+	struct vd_kdf_opts kdf;
+	vd_gate_fn gate;                /* for backing_file */
+	void *gate_ctx;
+	struct vd_key *const *backing_keys; /* to open an encrypted backing file */
+	size_t n_backing_keys;
+};
+
+/*
+ * Makes a new image and opens it for writing. The bytes go to "PATH.vdisk-partial"; vd_image_commit() gives it
+ * its name. vd_image_abort() and vd_image_close() without commit remove it. A block device or an existing
+ * special file as raw output is written where it is.
+ */
+VD_PUBLIC int vd_image_create(const char *path, const struct vd_create_opts *opts, struct vd_image **out,
+			      struct vd_error *e) VD_MUST_CHECK;
+/* Writes all out, flushes, renames, flushes the folder. After success the image has its final name; the handle stays usable. */
+VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+/* Flushes, ends writing, frees. The handle is gone whatever is returned; the result is that of the last flush and close. */
+VD_PUBLIC int vd_image_close(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+/* Frees without a flush: for error paths. What was flushed before stays; NULL is allowed. */
+VD_PUBLIC void vd_image_abort(struct vd_image *img);
+
+/* ---- reading and writing ------------------------------------------------------------------------------ */
+
+VD_PUBLIC uint64_t vd_image_size(const struct vd_image *img);
+/* After a failure the buffer's content is undefined. */
+VD_PUBLIC int vd_image_pread(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
+/* On return the bytes are readable on this handle; durable only after vd_image_flush(). After a failure any part of the range may be written. */
+VD_PUBLIC int vd_image_pwrite(struct vd_image *img, const void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
+/* Makes the range read as zeros in the cheapest sound way; never uncovers a parent. */
+VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
+/* Makes every write completed before the call durable. Concurrent calls share one flush. */
+VD_PUBLIC int vd_image_flush(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+
+enum vd_extent_flag {
+	VD_EXTENT_DATA = 1,             /* host bytes hold the content */
+	VD_EXTENT_ZERO = 2,             /* reads as zeros without looking at host bytes */
+	VD_EXTENT_HOLE = 4,             /* this chain holds nothing here (reads as zeros, or noise inside a container) */
+	VD_EXTENT_PACKED = 8,           /* compressed */
+	VD_EXTENT_ENCRYPTED = 16,       /* host bytes are ciphertext */
+	VD_EXTENT_HOST = 32,            /* host_off and file are valid: guest byte i is at host_off + i */
+};
+struct vd_extent {
+	uint64_t off, len;
+	uint64_t host_off;
+	const char *file;               /* host file's path; belongs to the handle */
+	uint32_t flags;                 /* enum vd_extent_flag */
+	uint32_t depth;                 /* 0: this image, 1: its parent, ... */
+};
+/*
+ * Describes [off, off+len): fills at most n extents in order without gap, *got of them; call again from the end of
+ * the last. With VD_OPEN_METADATA only the top layer is described, what it lacks as HOLE.
+ */
+VD_PUBLIC int vd_image_extents(struct vd_image *img, uint64_t off, uint64_t len, struct vd_extent *buf, size_t n,
+			       size_t *got, struct vd_error *e) VD_MUST_CHECK;
+
+/* ---- knowing ------------------------------------------------------------------------------------------ */
+
+#define VD_MAX_SLOTS 32
+struct vd_slot_info {
+	uint32_t index;
+	const char *kdf;                /* "pbkdf2", "argon2i", "argon2id" */
+	const char *hash;               /* for pbkdf2 */
+	uint64_t iterations;
+	uint32_t memory_kib, parallel;
+};
+struct vd_luks_info {
+	uint32_t version;               /* 1 or 2; 0: not LUKS */
+	char cipher[32], mode[32], hash[32], uuid[40];
+	uint32_t key_bits;              /* of the volume key: 512 for aes-256-xts */
+	uint32_t sector_size;
+	uint64_t header_off;            /* in the image file */
+	uint64_t payload_off;           /* in the container */
+	uint32_t n_slots;               /* in use */
+	struct vd_slot_info slots[VD_MAX_SLOTS];
+};
+enum vd_encryption { VD_PLAIN = 0, VD_ENCRYPTED_LUKS = 1, VD_ENCRYPTED_LEGACY_AES = 2 };
+
+struct vd_info {
+	size_t struct_size;
+	const char *path, *format;
+	uint64_t virtual_size;          /* guest-visible; of an encrypted container: the payload */
+	uint64_t actual_size;           /* bytes allocated on the host, all files of the top layer */
+	uint64_t file_size;             /* length of the image file */
+	uint32_t cluster_size;          /* allocation unit; 0: none */
+	enum vd_encryption encryption;
+	bool is_container;              /* a LUKS container as content, not a format's own encryption */
+	struct vd_luks_info luks;
+	const char *backing_file, *backing_format, *data_file;   /* as the image names them, or NULL */
+	bool data_file_raw;
+	bool is_dirty, is_corrupt;
+	bool is_read_only_format;       /* this library opens it for reading only */
+	/* qcow2 */
+	uint32_t qcow2_version, refcount_bits, n_snapshots, n_bitmaps;
+	bool lazy_refcounts, extended_l2;
+	const char *compression_type;   /* "deflate", "zstd" or NULL */
+};
+VD_PUBLIC int vd_image_info(struct vd_image *img, struct vd_info *info, struct vd_error *e) VD_MUST_CHECK;
+/* The parent opened below this image, or NULL; belongs to img. */
+VD_PUBLIC struct vd_image *vd_image_parent(struct vd_image *img);
+
+/* ---- long jobs ---------------------------------------------------------------------------------------- */
+
+struct vd_progress {
+	const char *phase;              /* "convert", "compare", "flush": stable, not translated */
+	uint64_t done, total;           /* bytes */
+};
+struct vd_job {
+	size_t struct_size;
+	unsigned n_threads;             /* 0: one a core */
+	/* Called about ten times a second from one thread at a time; nonzero return cancels (VD_ECANCELLED). */
+	int (*progress)(void *ctx, const struct vd_progress *p);
+	void *ctx;
+};
+struct vd_outcome {
+	size_t struct_size;
+	uint64_t done;                  /* guest bytes dealt with */
+	uint64_t written;               /* payload bytes written to the host */
+	uint64_t packed_in_clear;       /* bytes read from compressed clusters of an encrypted source: stored in clear there */
+	bool changed;                   /* anything outside a temporary file has changed */
+};
+
+/*
+ * Copies the content of src into dst (fresh from vd_image_create(), not yet committed): reads only what is allocated,
+ * leaves zeros unallocated where dst can, on all cores, in fixed memory. dst may be larger than src: the rest
+ * reads as zeros. The caller commits or aborts dst.
+ */
+VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool compress, const struct vd_job *job,
+			    struct vd_outcome *outcome, struct vd_error *e) VD_MUST_CHECK;
+
+struct vd_compare_report {
+	size_t struct_size;
+	bool same;                      /* content and, unless told otherwise, size */
+	bool size_differs;
+	bool has_offset;
+	uint64_t offset;                /* first byte that differs */
+	bool b_failed;                  /* when the call failed with a read error: which side */
+};
+enum vd_compare_flag { VD_COMPARE_IGNORE_TRAILING_ZEROS = 1 };
+/* Compares content. The result is in the report; a difference is not an error. */
+VD_PUBLIC int vd_image_compare(struct vd_image *a, struct vd_image *b, unsigned flags, const struct vd_job *job,
+			       struct vd_compare_report *report, struct vd_error *e) VD_MUST_CHECK;
+
+/* Names of the formats that this library reads; NULL past the last. Writable ones: vd_format_is_writable(). */
+VD_PUBLIC const char *vd_format_name(size_t i);
+VD_PUBLIC bool vd_format_is_writable(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
