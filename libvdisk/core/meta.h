@@ -52,7 +52,10 @@ int vd_meta_write(struct vd_meta *m, uint32_t file, uint64_t off, const void *bu
 /* A new table in space that nothing points at: page-aligned range becomes zeros without being read. Under the allocation lock. */
 int vd_meta_zero(struct vd_meta *m, uint32_t file, uint64_t off, uint64_t len, enum vd_meta_rank rank,
 		 struct vd_error *e) VD_MUST_CHECK;
-/* The range holds no table any more: its pages are dropped, dirty or not. Under the allocation lock. */
+/*
+ * The range holds no table any more: its pages are dropped, dirty or not. Under the allocation lock. A commit under way may
+ * still write an older copy, and a reader may load the range anew, so the place for it is freed(), where neither is left.
+ */
 void vd_meta_forget(struct vd_meta *m, uint32_t file, uint64_t off, uint64_t len);
 
 bool vd_meta_wants_commit(const struct vd_meta *m);
