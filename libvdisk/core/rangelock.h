@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Exclusive locks on ranges of guest bytes: overlapping holders wait for each other, others do not. */
+/*
+ * Exclusive locks on ranges of guest bytes: overlapping holders wait for each other, others do not. First come, first
+ * served among those that overlap; so a thread that holds a range asks for no other one of the same lock.
+ */
 #ifndef VD_CORE_RANGELOCK_H
 #define VD_CORE_RANGELOCK_H
 
