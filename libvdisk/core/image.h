@@ -3,7 +3,7 @@
  * The open image as the core's files share it.
  *
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
- * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and inspect.c report; copy.c and
+ * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; copy.c and
  * compare.c are the long jobs.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
@@ -46,9 +46,10 @@ struct vd_image {
 	struct vd_layer layer;
 	uint64_t size;                  /* guest-visible: info.size - layer.payload_off */
 
+	struct vd_image *child;         /* the overlay above; NULL at the top */
 	struct vd_image *parent;        /* owned; NULL: none, or opened for metadata only */
 	bool parent_missing;            /* has a parent that was not opened */
-	unsigned depth;
+	unsigned depth;                 /* 0 at the top */
 
 	bool writable, fresh;           /* fresh: created by this handle and not committed */
 	struct vd_output output;        /* the pending name of a created image */
@@ -58,29 +59,61 @@ struct vd_image {
 	struct vd_rangelock *ranges;    /* guest bytes under write */
 	pthread_mutex_t alloc;          /* driver's reserve, publish, cancel, punch, freed; meta snapshot */
 	pthread_mutex_t commit;         /* one commit at a time; others join it (flush.c) */
-	uint64_t commits_asked, commits_done;   /* under flush_lock */
+	atomic_uint_fast64_t commits_asked;
+	uint64_t commits_done;          /* under commit: every request up to this one is durable */
 	pthread_mutex_t begin;          /* begin_write once */
 	atomic_bool begun;
 	atomic_bool poisoned;           /* a table write or flush failed */
 };
 
-/* flush.c: commits tables and payload; joins a commit that began after the call. */
+/* image.c, for create.c: an empty handle; the driver's open on img->set; the guest-visible size. */
+int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
+int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, struct vd_error *e) VD_MUST_CHECK;
+int vd_image_measure(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+
+/* flush.c: commits tables and payload; joins a commit that began after the call. Sets poisoned on failure. */
 int vd_image_commit_tables(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
-/* write.c: begin_write once; VD_EREADONLY, VD_EPOISONED. */
-int vd_image_start_writing(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+int vd_image_poisoned(const struct vd_image *img, struct vd_error *e);
+
 /* VD_ERANGE unless [off, off+len) is inside the disk. */
 int vd_image_check_range(const struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 
-/* layer.c: [buf, len) is ciphertext or plaintext of whole sectors; guest_off and host_off are those of its first byte. */
+/* read.c: with the control lock held, or on a handle that nobody else has. Bytes past the end of the disk read as zeros. */
+int vd_read(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
+
+/*
+ * write.c: the two halves of a write, for copy.c, whose workers reserve in guest order and write in any. The caller
+ * holds the control lock and has the range for itself. v->off is a guest offset plus the layer's payload offset.
+ */
+int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e) VD_MUST_CHECK;
+/* Fills, encrypts and writes v->covered bytes of buf (or v->packed_len packed ones) and publishes; cancels on failure. */
+int vd_write_complete(struct vd_image *img, struct vd_resv *v, const void *buf, struct vd_error *e) VD_MUST_CHECK;
+/* begin_write once a handle; VD_EREADONLY, VD_EPOISONED. Takes no lock of the above. */
+int vd_write_start(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+
+/* layer.c: buf holds whole sectors; guest_off and host_off are those of its first byte. Nothing happens without a cipher. */
 int vd_layer_encrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,
 		     struct vd_error *e) VD_MUST_CHECK;
 int vd_layer_decrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,
 		     struct vd_error *e) VD_MUST_CHECK;
+/* Finds the encryption of an image just opened and, with use_keys, unlocks it. look_for_container: a LUKS header as content counts. */
+int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool look_for_container, struct vd_error *e) VD_MUST_CHECK;
+/* Makes a volume key and a header for opts->key; *header is malloc'ed. The layer is ready for use. */
+int vd_layer_create(struct vd_layer *l, const struct vd_create_opts *opts, bool is_container, uint8_t **header,
+		    size_t *header_len, struct vd_error *e) VD_MUST_CHECK;
+void vd_layer_fini(struct vd_layer *l);
+
+/* chain.c: opens the parent that img->info names, through the gate, and its parents. */
+int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e) VD_MUST_CHECK;
 
 /* Internal open: pins a driver and a host (tests: a toy driver, a recorder). Either may be NULL for the default. */
 int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,
 		     const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
 int vd_image_create_on(struct vd_host *host, const struct vd_format *format, const char *path,
 		       const struct vd_create_opts *opts, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
+/* The whole of open, for chain.c: `child` is the overlay above, or NULL. */
+int vd_image_open_below(struct vd_host *host, const struct vd_format *format, const char *path,
+			const struct vd_open_opts *opts, struct vd_image *child, struct vd_image **out,
+			struct vd_error *e) VD_MUST_CHECK;
 
 #endif

@@ -167,7 +167,8 @@ enum vd_open_flag {
 struct vd_open_opts {
 	size_t struct_size;
 	unsigned flags;                 /* enum vd_open_flag */
-	const char *format;             /* NULL: decided from the bytes. Name it for files from outside */
+	const char *format;             /* NULL: decided from the bytes; name it for files from outside. "raw" takes the
+					   bytes as they are, "luks" a LUKS container in raw */
 	const char *backing_format;     /* format of the first parent when the image does not say */
 	struct vd_key *const *keys;     /* tried in turn on every encrypted layer of the chain; borrowed for the call */
 	size_t n_keys;
@@ -204,7 +205,7 @@ enum vd_create_flag {
 struct vd_create_opts {
 	size_t struct_size;
 	unsigned flags;                 /* enum vd_create_flag */
-	const char *format;             /* "raw" or "qcow2"; required */
+	const char *format;             /* "raw", "qcow2", or "luks" (a LUKS container in raw: as "raw" with a key); required */
 	uint64_t size;                  /* guest-visible bytes; 0 with a backing file: the backing file's size */
 	uint32_t cluster_size;          /* qcow2; 0: 64 KiB (extended L2: 128 KiB) */
 	uint32_t refcount_bits;         /* qcow2; 0: 16 */
@@ -230,7 +231,7 @@ struct vd_create_opts {
  */
 VD_PUBLIC int vd_image_create(const char *path, const struct vd_create_opts *opts, struct vd_image **out,
 			      struct vd_error *e) VD_MUST_CHECK;
-/* Writes all out, flushes, renames, flushes the folder. After success the image has its final name; the handle stays usable. */
+/* Writes all out, flushes, renames, flushes the folder. After success the image has its final name and the handle only reads. */
 VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 /* Flushes, ends writing, frees. The handle is gone whatever is returned; the result is that of the last flush and close. */
 VD_PUBLIC int vd_image_close(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;

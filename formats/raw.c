@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Raw: the host file is the disk, byte for byte; holes of the host file are holes of the disk. Has no tables at all. */
+#include "libvdisk/core/format.h"
+
+#include "libvdisk/base/checked.h"
+
+struct raw_state {
+	struct vd_set *set;
+	uint64_t size;
+};
+
+static bool raw_probe(struct vd_bytes head, uint64_t size)
+{
+	(void)head;
+	(void)size;
+	return true;
+}
+
+static int raw_open(void *st, const struct vd_open *o, struct vd_error *e)
+{
+	struct raw_state *s = st;
+
+	s->set = o->set;
+	return vd_io_size(vd_set_io(o->set, 0), &s->size, e);
+}
+
+static int raw_create(const struct vd_create *c, struct vd_error *e)
+{
+	struct vd_io *io = vd_set_io(c->set, 0);
+	uint64_t have;
+	int r;
+
+	if (!io->is_device)
+		return vd_io_truncate(io, c->size, e);
+	r = vd_io_size(io, &have, e);
+	if (r == 0 && have < c->size)
+		return vd_fail(e, VD_ENOSPC, "%s has %llu bytes, the disk needs %llu", io->name, (unsigned long long)have,
+			       (unsigned long long)c->size);
+	return r;
+}
+
+static void raw_close(void *st)
+{
+	(void)st;
+}
+
+static void raw_describe(const void *st, struct vd_format_info *i)
+{
+	const struct raw_state *s = st;
+
+	i->size = s->size;
+	i->unit = 1;
+	i->fill_unit = 1;
+}
+
+static int raw_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n,
+		   struct vd_error *e)
+{
+	struct raw_state *s = st;
+	size_t got = 0;
+
+	(void)flags;
+	while (got < *n && len) {
+		bool is_data;
+		uint64_t part;
+		int r = vd_io_extent(vd_set_io(s->set, 0), off, &is_data, &part, e);
+
+		if (r < 0)
+			return r;
+		part = vd_min_u64(part, len);
+		runs[got++] = (struct vd_run){
+			.guest_off = off, .len = part, .where = is_data ? VD_DATA : VD_HOLE,
+			.host_off = is_data ? off : 0, .host_len = is_data ? part : 0,
+		};
+		off += part;
+		len -= part;
+	}
+	*n = got;
+	return 0;
+}
+
+static int raw_reserve(void *st, struct vd_resv *v, struct vd_error *e)
+{
+	(void)st;
+	(void)e;
+	v->covered = v->len;
+	v->fill_off = v->off;
+	v->fill_len = v->len;
+	v->host_off = v->off;
+	v->file = 0;
+	v->in_place = true;
+	return 0;
+}
+
+/* No tables: the core makes holes in the host file or writes zeros. */
+static int raw_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e)
+{
+	(void)st;
+	(void)off;
+	(void)len;
+	(void)mode;
+	(void)e;
+	*done = 0;
+	return 0;
+}
+
+/* Every reservation is in place and nothing is ever released, so publish, cancel and freed are never called. */
+const struct vd_format vd_format_raw = {
+	.name = "raw",
+	.state_size = sizeof(struct raw_state),
+	.writable = true,
+	.probe = raw_probe,
+	.open = raw_open,
+	.create = raw_create,
+	.close = raw_close,
+	.describe = raw_describe,
+	.map = raw_map,
+	.reserve = raw_reserve,
+	.punch = raw_punch,
+};

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Opens what lies below an overlay, through the caller's gate: never a guessed format, never the same file twice. */
+#include "libvdisk/core/image.h"
+
+#include <limits.h>
+
+#define MAX_DEPTH 128                   /* longest chain met in the field is some dozens; beyond it is an attack or an accident */
+#define PARENT_CACHE (4u << 20)         /* a parent's table cache: a whole chain stays within the memory promise */
+
+static bool is_same_file(const struct vd_image *a, const struct vd_image *b)
+{
+	const struct vd_io *x = vd_set_io(a->set, 0), *y = vd_set_io(b->set, 0);
+
+	return x->dev == y->dev && x->ino == y->ino;
+}
+
+static int refuse_cycle(const struct vd_image *parent, struct vd_error *e)
+{
+	for (const struct vd_image *above = parent->child; above; above = above->child)
+		if (is_same_file(above, parent))
+			return vd_fail(e, VD_ECORRUPT, "%s: the chain of backing files runs in a circle", parent->path);
+	return 0;
+}
+
+static int format_of_parent(const struct vd_image *img, const struct vd_open_opts *opts, const char **format,
+			    struct vd_error *e)
+{
+	*format = img->info.backing_format;
+	if (!img->depth && opts->backing_format)
+		*format = opts->backing_format;
+	if (*format)
+		return 0;
+	/* Guessing is how a guest that writes a qcow2 header into its raw disk reads host files. */
+	vd_fail(e, VD_EREFERENCE, "%s does not say which format its backing file %s has", img->path, img->info.backing_file);
+	return vd_hint(e, VD_EREFERENCE, "name the format of the backing file with --backing-format");
+}
+
+int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
+{
+	struct vd_open_opts below = *opts;
+	char path[PATH_MAX];
+	int r;
+
+	if (!img->info.backing_file)
+		return 0;
+	if (opts->flags & VD_OPEN_METADATA) {
+		img->parent_missing = true;
+		return 0;
+	}
+	if (img->depth + 1 >= MAX_DEPTH)
+		return vd_fail(e, VD_ECORRUPT, "%s: the chain of backing files is longer than %d", img->path, MAX_DEPTH);
+	r = format_of_parent(img, opts, &below.format, e);
+	if (r < 0)
+		return r;
+	r = vd_set_resolve(img->set, VD_REF_BACKING, img->info.backing_file, below.format, path, sizeof(path), e);
+	if (r < 0)
+		return r;
+	below.flags &= ~(unsigned)VD_OPEN_WRITE;
+	below.backing_format = NULL;
+	below.cache_bytes = PARENT_CACHE;
+	r = vd_image_open_below(host, NULL, path, &below, img, &img->parent, e);
+	if (r < 0)
+		return vd_error_prefix(e, r, "backing file of %s: ", img->path);
+	r = refuse_cycle(img->parent, e);
+	return r;
+}

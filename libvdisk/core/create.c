@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Makes new images: judges the options, makes the key, lets the driver lay out its tables, opens the result. */
+#include "libvdisk/core/image.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/keysrc.h"
+#include "libvdisk/core/registry.h"
+
+#define SECTOR 512                      /* guests and peers count the disk in sectors */
+
+VD_DEFINE_CLEANUP(struct vd_image, cleanup_image, vd_image_abort)
+#define vd_auto_image __attribute__((cleanup(cleanup_image)))
+VD_DEFINE_CLEANUP(struct vd_io, cleanup_io, vd_io_abort)
+#define vd_auto_io __attribute__((cleanup(cleanup_io)))
+
+static int judge_encryption(const struct vd_create_opts *o, bool is_raw, struct vd_error *e)
+{
+	if (!o->key) {
+		if (!strcmp(o->format, "luks"))
+			return vd_fail(e, VD_ENOKEY, "a LUKS container needs a key");
+		return 0;
+	}
+	if (!is_raw && o->luks_type == VD_LUKS2)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s knows LUKS1 only", o->format);
+	if (o->luks_sector_size > SECTOR && o->luks_type != VD_LUKS2)
+		return vd_fail(e, VD_EUNSUPPORTED, "LUKS1 has 512-byte sectors; 4096 needs LUKS2");
+	if (o->luks_sector_size && o->luks_sector_size != SECTOR && o->luks_sector_size != 4096)
+		return vd_fail(e, VD_EARG, "a LUKS sector has 512 or 4096 bytes, not %u", o->luks_sector_size);
+	return 0;
+}
+
+static int judge(const struct vd_create_opts *o, const struct vd_format **format, struct vd_error *e)
+{
+	if (o->struct_size != sizeof(*o))
+		return vd_fail(e, VD_EARG, "struct vd_create_opts: struct_size is %zu, want %zu", o->struct_size, sizeof(*o));
+	if (!o->format)
+		return vd_fail(e, VD_EARG, "the format of the new image is not named");
+	if (!*format)
+		*format = vd_registry_find(!strcmp(o->format, "luks") ? "raw" : o->format);
+	if (!*format || !(*format)->create)
+		return vd_fail(e, VD_EUNSUPPORTED, "format '%s' cannot be created", o->format);
+	if (*format == &vd_format_raw && (o->backing_file || o->data_file))
+		return vd_fail(e, VD_EUNSUPPORTED, "raw has neither a backing file nor a data file");
+	if (o->backing_file && !o->backing_format) {
+		vd_fail(e, VD_EARG, "the format of the backing file %s is not named", o->backing_file);
+		return vd_hint(e, VD_EARG, "name it with -F: a guessed format lets a guest read host files");
+	}
+	return judge_encryption(o, *format == &vd_format_raw, e);
+}
+
+/* Opens the chain that the new overlay will stand on, through the same gate that later opens will use. */
+static int open_backing(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, struct vd_error *e)
+{
+	struct vd_open_opts below = {
+		.struct_size = sizeof(below), .format = o->backing_format, .gate = o->gate, .gate_ctx = o->gate_ctx,
+		.keys = o->backing_keys, .n_keys = o->n_backing_keys,
+	};
+	vd_gate_fn gate = o->gate ? o->gate : vd_gate_own_folder;
+	char path[PATH_MAX];
+	int r;
+
+	if (!o->backing_file)
+		return 0;
+	r = gate(o->gate_ctx, VD_REF_BACKING, img->path, o->backing_file, o->backing_format, path, sizeof(path), e);
+	if (r == 0)
+		r = vd_image_open_below(host, NULL, path, &below, img, &img->parent, e);
+	return r;
+}
+
+static int final_size(const struct vd_image *img, const struct vd_create_opts *o, uint64_t *size, struct vd_error *e)
+{
+	uint64_t want = o->size;
+	uint64_t sector = o->luks_sector_size > SECTOR ? o->luks_sector_size : SECTOR;
+	bool is_plain_raw = img->format == &vd_format_raw && !o->key;
+
+	if (!want && img->parent)
+		want = img->parent->size;
+	if (!vd_round_up_u64(want, is_plain_raw ? 1 : sector, size) || *size > INT64_MAX)
+		return vd_fail(e, VD_EARG, "a disk of %llu bytes is too large", (unsigned long long)want);
+	return 0;
+}
+
+/* The data file lies beside the image, whatever its name says of folders. */
+static int open_data_file(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, struct vd_error *e)
+{
+	vd_auto_io struct vd_io *io = NULL;
+	const char *slash = strrchr(img->path, '/');
+	char path[PATH_MAX];
+	uint32_t index;
+	int r;
+
+	if (!o->data_file)
+		return 0;
+	if (strchr(o->data_file, '/'))
+		return vd_fail(e, VD_EARG, "the data file lies beside the image: give its name without a folder");
+	if (snprintf(path, sizeof(path), "%.*s%s", slash ? (int)(slash - img->path + 1) : 0, img->path, o->data_file) >=
+	    (int)sizeof(path))
+		return vd_fail(e, VD_EARG, "the name of the data file is too long");
+	r = vd_output_open(host, path, o->flags & VD_CREATE_REPLACE, &img->data_output, &io, e);
+	if (r == 0)
+		r = vd_set_adopt(img->set, io, &index, e);
+	if (r == 0)
+		io = NULL;
+	return r;
+}
+
+static int lay_out(struct vd_image *img, const struct vd_create_opts *o, uint64_t size, struct vd_error *e)
+{
+	bool is_container = o->key && img->format == &vd_format_raw;
+	vd_auto_free uint8_t *header = NULL;
+	size_t header_len = 0;
+	struct vd_create c = { .opts = o, .size = size, .set = img->set };
+	int r = 0;
+
+	if (o->key)
+		r = vd_layer_create(&img->layer, o, is_container, &header, &header_len, e);
+	if (r < 0)
+		return r;
+	if (is_container)
+		c.size += img->layer.payload_off;
+	else
+		c.key_area = (struct vd_bytes){ header, header_len };
+	r = img->format->create(&c, e);
+	if (r == 0 && is_container)
+		r = vd_set_pwrite(img->set, 0, header, header_len, 0, e);
+	return r < 0 ? vd_error_prefix(e, r, "%s: ", img->path) : 0;
+}
+
+static int start_output(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, struct vd_error *e)
+{
+	struct vd_set_opts so = { .host = host, .io_flags = VD_IO_WRITE };
+	vd_auto_io struct vd_io *io = NULL;
+	int r = vd_output_open(host, img->path, o->flags & VD_CREATE_REPLACE, &img->output, &io, e);
+
+	if (r < 0)
+		return r;
+	r = vd_set_new(&so, io, &img->set, e);
+	if (r < 0)
+		return r;
+	io = NULL;
+	return open_data_file(host, img, o, e);
+}
+
+int vd_image_create_on(struct vd_host *host, const struct vd_format *format, const char *path,
+		       const struct vd_create_opts *opts, struct vd_image **out, struct vd_error *e)
+{
+	vd_auto_image struct vd_image *img = NULL;
+	uint64_t size = 0;
+	int r = judge(opts, &format, e);
+
+	if (r == 0)
+		r = vd_image_alloc(path, &img, e);
+	if (r < 0)
+		return r;
+	host = host ? host : vd_host_os();
+	img->format = format;
+	img->writable = true;
+	img->fresh = true;
+	r = open_backing(host, img, opts, e);
+	if (r == 0)
+		r = final_size(img, opts, &size, e);
+	if (r == 0)
+		r = start_output(host, img, opts, e);
+	if (r == 0)
+		r = lay_out(img, opts, size, e);
+	if (r == 0)
+		r = vd_image_run_driver(img, 0, e);
+	if (r == 0)
+		r = vd_image_measure(img, e);
+	if (r < 0)
+		return r;
+	*out = vd_steal(&img);
+	return 0;
+}
+
+VD_PUBLIC int vd_image_create(const char *path, const struct vd_create_opts *opts, struct vd_image **out,
+			      struct vd_error *e)
+{
+	return vd_image_create_on(NULL, NULL, path, opts, out, e);
+}

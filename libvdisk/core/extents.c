@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Describes where guest bytes are, down the chain, in the public vocabulary. Reads tables only. */
+#include "libvdisk/core/image.h"
+
+#include "libvdisk/base/checked.h"
+
+#define N_RUNS 64
+
+/* The caller's buffer as it fills. */
+struct list {
+	struct vd_extent *buf;
+	size_t n, max;
+};
+
+static bool continues(const struct vd_extent *a, const struct vd_extent *b)
+{
+	return a->off + a->len == b->off && a->flags == b->flags && a->depth == b->depth && a->file == b->file &&
+	       !(a->flags & VD_EXTENT_PACKED) && (!(a->flags & VD_EXTENT_HOST) || a->host_off + a->len == b->host_off);
+}
+
+/* False when the buffer is full. */
+static bool add(struct list *l, const struct vd_extent *x)
+{
+	if (l->n && continues(&l->buf[l->n - 1], x)) {
+		l->buf[l->n - 1].len += x->len;
+		return true;
+	}
+	if (l->n == l->max)
+		return false;
+	l->buf[l->n++] = *x;
+	return true;
+}
+
+/* The list reaches `end`. */
+static bool is_complete(const struct list *l, uint64_t end)
+{
+	return l->n && l->buf[l->n - 1].off + l->buf[l->n - 1].len >= end;
+}
+
+static uint32_t flags_of(const struct vd_image *img, const struct vd_run *run)
+{
+	/* In a container even what the host does not hold is ciphertext. A format's own holes and packed units are not. */
+	uint32_t encrypted = img->layer.encryption ? VD_EXTENT_ENCRYPTED : 0;
+	uint32_t container = img->layer.is_container ? VD_EXTENT_ENCRYPTED : 0;
+
+	switch (run->where) {
+	case VD_DATA:
+		return VD_EXTENT_DATA | VD_EXTENT_HOST | encrypted;
+	case VD_PACKED:
+		return VD_EXTENT_DATA | VD_EXTENT_PACKED;
+	case VD_ZERO:
+		return VD_EXTENT_ZERO | container;
+	default:
+		return VD_EXTENT_HOLE | container;
+	}
+}
+
+static bool add_run(struct vd_image *img, const struct vd_run *run, struct list *l)
+{
+	struct vd_extent x = {
+		.off = run->guest_off - img->layer.payload_off, .len = run->len, .depth = img->depth,
+		.flags = flags_of(img, run),
+	};
+
+	if (run->where == VD_DATA || run->where == VD_PACKED) {
+		x.host_off = run->host_off;
+		x.file = vd_set_name(img->set, run->file);
+	}
+	return add(l, &x);
+}
+
+static int describe(struct vd_image *img, uint64_t off, uint64_t len, struct list *l, struct vd_error *e);
+
+/* The part of a hole that the parent covers is the parent's to describe; past its end there are zeros. */
+static int describe_below(struct vd_image *img, const struct vd_run *run, struct list *l, struct vd_error *e)
+{
+	uint64_t off = run->guest_off, inside;
+	struct vd_run rest = *run;
+
+	inside = off >= img->parent->size ? 0 : vd_min_u64(run->len, img->parent->size - off);
+	if (inside) {
+		int r = describe(img->parent, off, inside, l, e);
+
+		if (r < 0)
+			return r;
+	}
+	rest.guest_off += inside;
+	rest.len -= inside;
+	/* A full buffer ends the list where it ends. */
+	if (rest.len && (!inside || is_complete(l, rest.guest_off)))
+		add_run(img, &rest, l);
+	return 0;
+}
+
+static int describe(struct vd_image *img, uint64_t off, uint64_t len, struct list *l, struct vd_error *e)
+{
+	uint64_t at = off;
+
+	while (at < off + len) {
+		struct vd_run runs[N_RUNS];
+		size_t n = vd_min_u64(N_RUNS, l->max - l->n + 1);
+		int r = img->format->map(img->state, at + img->layer.payload_off, off + len - at, 0, runs, &n, e);
+
+		for (size_t i = 0; i < n && r == 0; i++) {
+			if (runs[i].where == VD_HOLE && img->parent && !img->layer.is_container)
+				r = describe_below(img, &runs[i], l, e);
+			else
+				add_run(img, &runs[i], l);
+			at = runs[i].guest_off - img->layer.payload_off + runs[i].len;
+			if (r == 0 && !is_complete(l, at))
+				return 0;
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+VD_PUBLIC int vd_image_extents(struct vd_image *img, uint64_t off, uint64_t len, struct vd_extent *buf, size_t n,
+			       size_t *got, struct vd_error *e)
+{
+	struct list l = { .buf = buf, .max = n };
+	int r = vd_image_check_range(img, off, len, e);
+
+	if (r < 0)
+		return r;
+	if (!n)
+		return vd_fail(e, VD_EARG, "vd_image_extents needs room for at least one extent");
+	pthread_rwlock_rdlock(&img->control);
+	r = len ? describe(img, off, len, &l, e) : 0;
+	pthread_rwlock_unlock(&img->control);
+	*got = l.n;
+	return r;
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Opens, commits and closes images: picks the driver, builds the handle, gives the layer and the chain their turn.
+ * Making new ones is create.c.
+ */
+#include "libvdisk/core/image.h"
+
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/registry.h"
+
+#define PROBE_LEN 65536
+#define DEFAULT_CACHE (32u << 20)
+
+VD_DEFINE_CLEANUP(struct vd_image, cleanup_image, vd_image_abort)
+#define vd_auto_image __attribute__((cleanup(cleanup_image)))
+VD_DEFINE_CLEANUP(struct vd_io, cleanup_io, vd_io_abort)
+#define vd_auto_io __attribute__((cleanup(cleanup_io)))
+
+VD_PUBLIC const char *vd_version(void)
+{
+#define STR(x) #x
+#define VERSION(a, b, c) STR(a) "." STR(b) "." STR(c)
+	return VERSION(VDISK_VERSION_MAJOR, VDISK_VERSION_MINOR, VDISK_VERSION_MICRO);
+}
+
+VD_PUBLIC uint64_t vd_image_size(const struct vd_image *img)
+{
+	return img->size;
+}
+
+VD_PUBLIC struct vd_image *vd_image_parent(struct vd_image *img)
+{
+	return img->parent;
+}
+
+int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
+{
+	vd_auto_image struct vd_image *img = NULL;
+	int r = vd_alloc(1, sizeof(*img), &img, e);
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_init(&img->control, NULL);
+	pthread_mutex_init(&img->alloc, NULL);
+	pthread_mutex_init(&img->commit, NULL);
+	pthread_mutex_init(&img->begin, NULL);
+	r = vd_strdup(path, &img->path, e);
+	if (r == 0)
+		r = vd_space_new(&img->space, e);
+	if (r == 0)
+		r = vd_rangelock_new(&img->ranges, e);
+	if (r == 0)
+		r = vd_codec_new(&img->codec, e);
+	if (r < 0)
+		return r;
+	*out = vd_steal(&img);
+	return 0;
+}
+
+int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, struct vd_error *e)
+{
+	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable };
+	int r = vd_meta_new(img->set, cache_bytes ? cache_bytes : DEFAULT_CACHE, img->fresh, &img->meta, e);
+
+	if (r == 0)
+		r = vd_alloc(1, img->format->state_size, &img->state, e);
+	if (r < 0)
+		return r;
+	o.meta = img->meta;
+	r = img->format->open(img->state, &o, e);
+	if (r < 0)
+		return vd_error_prefix(e, r, "%s: ", img->path);
+	img->format->describe(img->state, &img->info);
+	if (img->writable && (img->info.read_only_why || !img->format->writable))
+		return vd_fail(e, VD_EREADONLY, "%s cannot be written: %s", img->path,
+			       img->info.read_only_why ? img->info.read_only_why : "this format is only read");
+	return 0;
+}
+
+/* The disk as the guest sees it: the payload, in whole cipher sectors (a header may claim any size). */
+int vd_image_measure(struct vd_image *img, struct vd_error *e)
+{
+	const struct vd_layer *l = &img->layer;
+
+	if (l->payload_off > img->info.size)
+		return vd_fail(e, VD_ECORRUPT, "%s: the encrypted payload would begin past the end of the disk", img->path);
+	img->size = img->info.size - l->payload_off;
+	if (l->encryption)
+		img->size = vd_round_down(img->size, l->sector_size);
+	return 0;
+}
+
+static int pick_format(struct vd_image *img, struct vd_io *io, const char *name, struct vd_error *e)
+{
+	vd_auto_free uint8_t *head = NULL;
+	uint64_t size = 0;
+	int r;
+
+	if (name) {
+		img->format = vd_registry_find(!strcmp(name, "luks") ? "raw" : name);
+		if (img->format)
+			return 0;
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: unknown format '%s'", img->path, name);
+	}
+	r = vd_io_size(io, &size, e);
+	if (r == 0)
+		r = vd_alloc(1, PROBE_LEN, &head, e);
+	if (r == 0)
+		r = vd_io_pread(io, head, PROBE_LEN, 0, e);
+	if (r == 0)
+		img->format = vd_registry_probe((struct vd_bytes){ head, vd_min_u64(PROBE_LEN, size) }, size);
+	return r;
+}
+
+/* A guest can write any header into a raw disk: who writes must say that it is raw. */
+static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
+{
+	if (opts->format || !img->writable || img->format != &vd_format_raw)
+		return 0;
+	vd_fail(e, VD_EARG, "%s has no known header: writing to it needs the format named", img->path);
+	return vd_hint(e, VD_EARG, "say -f raw or -f luks if that is what it is");
+}
+
+static int open_layer(struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
+{
+	bool named_luks = opts->format && !strcmp(opts->format, "luks");
+	bool look = img->format == &vd_format_raw && (!opts->format || named_luks);
+	int r = vd_layer_open(img, opts, look, e);
+
+	if (r == 0 && named_luks && !img->layer.is_container) {
+		vd_fail(e, VD_ECORRUPT, "%s has no LUKS header", img->path);
+		return vd_hint(e, VD_ECORRUPT, "leave the format out, or name the one it has");
+	}
+	return r;
+}
+
+int vd_image_open_below(struct vd_host *host, const struct vd_format *format, const char *path,
+			const struct vd_open_opts *opts, struct vd_image *child, struct vd_image **out,
+			struct vd_error *e)
+{
+	bool write = opts->flags & VD_OPEN_WRITE;
+	unsigned io_flags = (write ? VD_IO_WRITE : 0) | (opts->flags & VD_OPEN_FORCE_SHARE ? VD_IO_FORCE_SHARE : 0);
+	struct vd_set_opts so = {
+		.host = host, .io_flags = io_flags, .gate = opts->gate, .gate_ctx = opts->gate_ctx,
+		.open_references = !(opts->flags & VD_OPEN_METADATA),
+	};
+	vd_auto_image struct vd_image *img = NULL;
+	vd_auto_io struct vd_io *io = NULL;
+	int r = vd_image_alloc(path, &img, e);
+
+	if (r < 0)
+		return r;
+	img->writable = write;
+	img->child = child;
+	img->depth = child ? child->depth + 1 : 0;
+	img->format = format;
+	r = host->open(host, path, io_flags, &io, e);
+	if (r == 0 && !format)
+		r = pick_format(img, io, opts->format, e);
+	if (r == 0 && !format)
+		r = refuse_probed_raw(img, opts, e);
+	if (r == 0)
+		r = vd_set_new(&so, io, &img->set, e);
+	if (r < 0)
+		return r;
+	io = NULL;
+	r = vd_image_run_driver(img, opts->cache_bytes, e);
+	/* Before the keys: a wrong chain should not cost a key derivation. */
+	if (r == 0)
+		r = vd_chain_open(host, img, opts, e);
+	if (r == 0)
+		r = open_layer(img, opts, e);
+	if (r == 0)
+		r = vd_image_measure(img, e);
+	if (r < 0)
+		return r;
+	*out = vd_steal(&img);
+	return 0;
+}
+
+int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,
+		     const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e)
+{
+	static const struct vd_open_opts defaults = { .struct_size = sizeof(defaults) };
+
+	if (!opts)
+		opts = &defaults;
+	if (opts->struct_size != sizeof(*opts))
+		return vd_fail(e, VD_EARG, "struct vd_open_opts: struct_size is %zu, want %zu", opts->struct_size, sizeof(*opts));
+	return vd_image_open_below(host ? host : vd_host_os(), format, path, opts, NULL, out, e);
+}
+
+VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e)
+{
+	return vd_image_open_on(NULL, NULL, path, opts, out, e);
+}
+
+/* Tables, then what a clean close says, then again: ending a quarantine and ending writing dirty tables themselves. */
+static int finish_writing(struct vd_image *img, struct vd_error *e)
+{
+	int r = vd_image_poisoned(img, e);
+
+	if (r < 0 || !atomic_load(&img->begun))
+		return r;
+	r = vd_image_commit_tables(img, e);
+	if (r == 0 && vd_meta_is_dirty(img->meta))
+		r = vd_image_commit_tables(img, e);
+	if (r == 0 && img->format->end_write)
+		r = img->format->end_write(img->state, e);
+	if (r == 0)
+		r = vd_image_commit_tables(img, e);
+	if (r == 0)
+		atomic_store(&img->begun, false);
+	return r;
+}
+
+VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
+{
+	int r;
+
+	if (!img->fresh)
+		return vd_fail(e, VD_EARG, "%s: only an image made by vd_image_create() is committed", img->path);
+	atomic_store(&img->begun, true);
+	r = finish_writing(img, e);
+	/* The parts first: the image's own name is what makes the whole appear. */
+	if (r == 0 && img->data_output.final_name)
+		r = vd_output_commit(&img->data_output, e);
+	if (r == 0)
+		r = vd_output_commit(&img->output, e);
+	if (r < 0)
+		return r;
+	img->fresh = false;
+	img->writable = false;
+	return 0;
+}
+
+static void free_image(struct vd_image *img)
+{
+	if (img->state)
+		img->format->close(img->state);
+	free(img->state);
+	vd_layer_fini(&img->layer);
+	vd_meta_free(img->meta);
+	vd_space_free(img->space);
+	vd_rangelock_free(img->ranges);
+	vd_codec_free(img->codec);
+	vd_output_abandon(&img->output);
+	vd_output_abandon(&img->data_output);
+	vd_image_abort(img->parent);
+	pthread_rwlock_destroy(&img->control);
+	pthread_mutex_destroy(&img->alloc);
+	pthread_mutex_destroy(&img->commit);
+	pthread_mutex_destroy(&img->begin);
+	free(img->path);
+	free(img);
+}
+
+VD_PUBLIC int vd_image_close(struct vd_image *img, struct vd_error *e)
+{
+	int r = 0, c;
+
+	if (!img->fresh)
+		r = finish_writing(img, e);
+	c = vd_set_close(vd_steal(&img->set), r < 0 ? NULL : e);
+	free_image(img);
+	return r < 0 ? r : c;
+}
+
+VD_PUBLIC void vd_image_abort(struct vd_image *img)
+{
+	if (!img)
+		return;
+	vd_set_abort(img->set);
+	img->set = NULL;
+	free_image(img);
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The encryption layer between guest bytes and the map: finds it, unlocks it, makes it, runs the cipher. What a LUKS
+ * header holds is the keys room's business; where payload lies is the driver's.
+ */
+#include "libvdisk/core/image.h"
+
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/keysrc.h"
+#include "libvdisk/crypto/random.h"
+
+#define UNIT 512                        /* tweaks count 512-byte units whatever the sector size (LUKS2 spec, "sector_size") */
+#define MAX_HEADER (128u << 20)         /* LUKS2 keyslots area is at most 128 MiB (cryptsetup's own limit) */
+
+static uint64_t unit_of(const struct vd_layer *l, uint64_t guest_off, uint64_t host_off)
+{
+	return (l->tweak == VD_TWEAK_HOST ? host_off : guest_off) / UNIT;
+}
+
+int vd_layer_encrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,
+		     struct vd_error *e)
+{
+	if (!l->cipher)
+		return 0;
+	return vd_diskcipher_encrypt(l->cipher, buf, len, unit_of(l, guest_off, host_off), l->sector_size, e);
+}
+
+int vd_layer_decrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,
+		     struct vd_error *e)
+{
+	if (!l->cipher)
+		return 0;
+	return vd_diskcipher_decrypt(l->cipher, buf, len, unit_of(l, guest_off, host_off), l->sector_size, e);
+}
+
+void vd_layer_fini(struct vd_layer *l)
+{
+	vd_diskcipher_free(l->cipher);
+	*l = (struct vd_layer){ 0 };
+}
+
+static int no_key(const struct vd_image *img, struct vd_error *e)
+{
+	vd_fail(e, VD_ENOKEY, "%s is encrypted and no key was given", img->path);
+	return vd_hint(e, VD_ENOKEY, "give the key by --key-file, --passphrase-file or another key option");
+}
+
+/* The LUKS header at the start of the key area or container, as a private copy: bytes that cannot change between judging and use. */
+static int read_header(struct vd_image *img, uint64_t at, uint64_t limit, uint8_t **header, size_t *header_len,
+		       struct vd_error *e)
+{
+	vd_auto_free uint8_t *buf = NULL;
+	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
+	uint64_t len = 0;
+	int r = vd_set_pread(img->set, 0, head, vd_min_u64(sizeof(head), limit), at, e);
+
+	if (r < 0)
+		return r;
+	if (!vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &len)) {
+		vd_fail_at(e, VD_ECORRUPT, at, "%s: there is no LUKS header where the image says it is", img->path);
+		return vd_hint(e, VD_ECORRUPT, "restore the header from a backup of it: without it the data is lost");
+	}
+	if (len > limit || len > MAX_HEADER)
+		return vd_fail_at(e, VD_ECORRUPT, at, "%s: the LUKS header claims %llu bytes, there are %llu", img->path,
+				  (unsigned long long)len, (unsigned long long)limit);
+	r = vd_alloc(1, len, &buf, e);
+	if (r < 0)
+		return r;
+	r = vd_set_pread(img->set, 0, buf, len, at, e);
+	if (r < 0)
+		return r;
+	*header = vd_steal(&buf);
+	*header_len = len;
+	return 0;
+}
+
+static int unlock_luks(struct vd_image *img, struct vd_bytes header, const struct vd_open_opts *opts, struct vd_error *e)
+{
+	vd_auto_secret struct vd_secret vk = { 0 };
+	int r = VD_ENOKEY;
+
+	if (!opts->n_keys)
+		return no_key(img, e);
+	for (size_t i = 0; i < opts->n_keys && (r == VD_ENOKEY || r == VD_EKEY); i++)
+		r = vd_luks_unlock(header, opts->keys[i], &vk, e);
+	if (r < 0)
+		return vd_error_prefix(e, r, "%s: ", img->path);
+	return vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk.p, vk.len, &img->layer.cipher, e);
+}
+
+static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, uint64_t at, uint64_t limit,
+		     bool is_container, struct vd_error *e)
+{
+	struct vd_layer *l = &img->layer;
+	vd_auto_free uint8_t *header = NULL;
+	size_t len = 0;
+	int r = read_header(img, at, limit, &header, &len, e);
+
+	if (r < 0)
+		return r;
+	r = vd_luks_inspect((struct vd_bytes){ header, len }, is_container ? limit : 0, &l->luks, e);
+	if (r < 0)
+		return vd_error_prefix(e, r, "%s: ", img->path);
+	l->encryption = VD_ENCRYPTED_LUKS;
+	l->luks.header_off = at;
+	l->is_container = is_container;
+	l->payload_off = is_container ? l->luks.payload_off : 0;
+	l->sector_size = is_container ? l->luks.sector_size : UNIT;
+	l->tweak = is_container ? VD_TWEAK_GUEST : img->info.tweak;
+	if (opts->flags & VD_OPEN_METADATA)
+		return 0;
+	return unlock_luks(img, (struct vd_bytes){ header, len }, opts, e);
+}
+
+/* qcow2 crypt_method 1: the key is the first 16 bytes of the password, zero padded; there is no check of it (qemu crypto/block-qcow.c). */
+static int open_legacy_aes(struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
+{
+	vd_auto_secret struct vd_secret key = { 0 };
+	struct vd_bytes given;
+	int r;
+
+	img->layer.encryption = VD_ENCRYPTED_LEGACY_AES;
+	img->layer.sector_size = UNIT;
+	img->layer.tweak = img->info.tweak;
+	if (opts->flags & VD_OPEN_METADATA)
+		return 0;
+	if (!opts->n_keys)
+		return no_key(img, e);
+	given = vd_key_bytes(opts->keys[0]);
+	r = vd_secret_alloc(&key, 16, e);
+	if (r < 0)
+		return r;
+	memcpy(key.p, given.p, vd_min_u64(given.len, key.len));
+	return vd_diskcipher_new(VD_DISKCIPHER_AES_CBC_PLAIN64, key.p, key.len, &img->layer.cipher, e);
+}
+
+static int holds_luks(struct vd_image *img, bool *yes, struct vd_error *e)
+{
+	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
+	uint64_t ignored;
+	int r = vd_set_pread(img->set, 0, head, vd_min_u64(sizeof(head), img->info.size), 0, e);
+
+	*yes = r == 0 && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
+	return r;
+}
+
+int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool look_for_container, struct vd_error *e)
+{
+	const struct vd_format_info *i = &img->info;
+	bool is_luks = false;
+	int r;
+
+	switch (i->encryption) {
+	case VD_ENCRYPTED_LUKS:
+		return open_luks(img, opts, i->key_area_off, i->key_area_len, false, e);
+	case VD_ENCRYPTED_LEGACY_AES:
+		return open_legacy_aes(img, opts, e);
+	case VD_PLAIN:
+		break;
+	}
+	if (!look_for_container)
+		return 0;
+	r = holds_luks(img, &is_luks, e);
+	if (r < 0 || !is_luks)
+		return r;
+	return open_luks(img, opts, 0, i->size, true, e);
+}
+
+static int make_volume_key(enum vd_cipher cipher, struct vd_secret *vk, struct vd_error *e)
+{
+	int r = vd_secret_alloc(vk, cipher == VD_AES_128_XTS ? 32 : 64, e);
+
+	return r < 0 ? r : vd_random(vk->p, vk->len, e);
+}
+
+int vd_layer_create(struct vd_layer *l, const struct vd_create_opts *opts, bool is_container, uint8_t **header,
+		    size_t *header_len, struct vd_error *e)
+{
+	enum vd_luks_type type = opts->luks_type == VD_LUKS2 ? VD_LUKS2 : VD_LUKS1;
+	struct vd_luks_format_opts f = {
+		.type = type,
+		.sector_size = opts->luks_sector_size ? opts->luks_sector_size : UNIT,
+		.payload_off = vd_luks_payload_off(type),
+		.kdf = opts->kdf,
+	};
+	vd_auto_secret struct vd_secret vk = { 0 };
+	vd_auto_free uint8_t *made = NULL;
+	int r = make_volume_key(opts->cipher, &vk, e);
+
+	if (r < 0)
+		return r;
+	r = vd_luks_format(&f, &vk, opts->key, &made, header_len, e);
+	if (r < 0)
+		return r;
+	r = vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk.p, vk.len, &l->cipher, e);
+	if (r < 0)
+		return r;
+	r = vd_luks_inspect((struct vd_bytes){ made, *header_len }, 0, &l->luks, e);
+	if (r < 0)
+		return r;
+	l->encryption = VD_ENCRYPTED_LUKS;
+	l->is_container = is_container;
+	l->payload_off = is_container ? f.payload_off : 0;
+	l->sector_size = is_container ? f.sector_size : UNIT;
+	l->tweak = is_container ? VD_TWEAK_GUEST : VD_TWEAK_HOST;
+	*header = vd_steal(&made);
+	return 0;
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Writes guest bytes: reserve, fill, encrypt, host write, publish or cancel. Which table entry that is, the driver
+ * knows; what makes it durable is flush.c.
+ *
+ * W1  A range is written by one writer at a time: the range lock covers all that reserve() may want filled and every
+ *     cipher sector touched, so that the old content read for the fill is the content when it is published.
+ * W2  Payload is written before publish(), so before any table that a commit can see points at it.
+ * W3  A failure between reserve() and publish() is cancelled: the guest still sees the old bytes.
+ */
+#include "libvdisk/core/image.h"
+
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
+#include "libvdisk/base/secret.h"
+
+#define PIECE (2u << 20)        /* longest range held under one range lock */
+#define CHUNK (256u << 10)      /* bounce buffer: fill and cipher work in pieces of this */
+
+int vd_write_start(struct vd_image *img, struct vd_error *e)
+{
+	int r = vd_image_poisoned(img, e);
+
+	if (r < 0)
+		return r;
+	if (!img->writable)
+		return vd_fail(e, VD_EREADONLY, "%s is open for reading only", img->path);
+	if (atomic_load(&img->begun))
+		return 0;
+	pthread_mutex_lock(&img->begin);
+	if (!atomic_load(&img->begun)) {
+		r = img->format->begin_write ? img->format->begin_write(img->state, e) : 0;
+		if (r == 0)
+			atomic_store(&img->begun, true);
+	}
+	pthread_mutex_unlock(&img->begin);
+	return r;
+}
+
+/* The range of guest bytes that one host write makes valid, and where the caller's bytes lie in it. */
+struct fill {
+	uint64_t start, end;            /* guest, whole cipher sectors; may pass the end of the disk */
+	uint64_t host_off;              /* of start */
+	uint64_t data_start, data_end;  /* guest */
+	const uint8_t *data;
+};
+
+static struct fill fill_of(const struct vd_image *img, const struct vd_resv *v, const void *buf)
+{
+	const struct vd_layer *l = &img->layer;
+	uint64_t s = l->cipher ? l->sector_size : 1;
+	uint64_t start = v->fill_off - l->payload_off;
+	struct fill f = {
+		.start = vd_round_down(start, s),
+		.end = vd_round_up(start + v->fill_len, s),
+		.data_start = v->off - l->payload_off,
+		.data = buf,
+	};
+
+	f.host_off = v->host_off - (start - f.start);
+	f.data_end = f.data_start + v->covered;
+	return f;
+}
+
+/* Plaintext of [at, at+len) as it is to be: the caller's bytes, around them the old content. */
+static int compose(struct vd_image *img, const struct fill *f, uint8_t *out, uint64_t at, size_t len, struct vd_error *e)
+{
+	uint64_t end = at + len;
+	uint64_t from = vd_min_u64(vd_max_u64(at, f->data_start), end);
+	uint64_t to = vd_max_u64(vd_min_u64(end, f->data_end), from);
+	int r = 0;
+
+	if (from > at)
+		r = vd_read(img, out, from - at, at, e);
+	if (r == 0 && end > to)
+		r = vd_read(img, out + (to - at), end - to, to, e);
+	if (r == 0 && to > from)
+		memcpy(out + (from - at), f->data + (from - f->data_start), to - from);
+	return r;
+}
+
+static int write_bounced(struct vd_image *img, const struct vd_resv *v, const struct fill *f, uint64_t at, size_t len,
+			 uint8_t *bounce, struct vd_error *e)
+{
+	uint64_t host_off = f->host_off + (at - f->start);
+	int r = compose(img, f, bounce, at, len, e);
+
+	if (r < 0)
+		return r;
+	/* The host shows zeros there already. */
+	if (v->fresh && !img->layer.cipher && vd_is_zero(bounce, len))
+		return 0;
+	r = vd_layer_encrypt(&img->layer, bounce, len, at, host_off, e);
+	return r < 0 ? r : vd_set_pwrite(img->set, v->file, bounce, len, host_off, e);
+}
+
+/* The part from `at` that can go to the host straight from the caller's buffer; 0: none. */
+static size_t direct_len(const struct vd_image *img, const struct fill *f, uint64_t at)
+{
+	if (img->layer.cipher || at < f->data_start || at >= f->data_end)
+		return 0;
+	return f->data_end - at;
+}
+
+static int write_fill(struct vd_image *img, const struct vd_resv *v, const struct fill *f, struct vd_error *e)
+{
+	vd_auto_free uint8_t *bounce = NULL;
+	size_t n, bounce_len = 0;
+	int r = 0;
+
+	for (uint64_t at = f->start; at < f->end && r == 0; at += n) {
+		n = direct_len(img, f, at);
+		if (n) {
+			r = vd_set_pwrite(img->set, v->file, f->data + (at - f->data_start), n, f->host_off + (at - f->start), e);
+			continue;
+		}
+		/* Without a cipher, fill up to the caller's bytes, so that those go straight. */
+		n = vd_min_u64(CHUNK, f->end - at);
+		if (!img->layer.cipher && at < f->data_start)
+			n = vd_min_u64(n, f->data_start - at);
+		if (!bounce) {
+			bounce_len = vd_min_u64(CHUNK, f->end - f->start);
+			r = vd_alloc_buffer(bounce_len, &bounce, e);
+		}
+		if (r == 0)
+			r = write_bounced(img, v, f, at, n, bounce, e);
+	}
+	if (bounce && img->layer.cipher)
+		vd_wipe(bounce, bounce_len);
+	return r;
+}
+
+int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e)
+{
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&img->alloc);
+
+	return img->format->reserve(img->state, v, e);
+}
+
+int vd_write_complete(struct vd_image *img, struct vd_resv *v, const void *buf, struct vd_error *e)
+{
+	int r, p;
+
+	if (v->packed_len) {
+		r = vd_set_pwrite(img->set, v->file, buf, v->packed_len, v->host_off, e);
+	} else {
+		struct fill f = fill_of(img, v, buf);
+
+		r = write_fill(img, v, &f, e);
+	}
+	if (v->in_place)
+		return r;
+	pthread_mutex_lock(&img->alloc);
+	if (r < 0) {
+		img->format->cancel(img->state, v);
+	} else {
+		p = img->format->publish(img->state, v, e);
+		if (p < 0) {
+			atomic_store(&img->poisoned, true);
+			r = p;
+		}
+	}
+	pthread_mutex_unlock(&img->alloc);
+	return r;
+}
+
+/* What a write of [off, off+len) may touch. */
+static void hold_range(struct vd_image *img, struct vd_rangehold *h, uint64_t off, uint64_t len)
+{
+	uint64_t unit = vd_max_u64(img->info.fill_unit, img->layer.encryption ? img->layer.sector_size : 1);
+	uint64_t start = vd_round_down(off + img->layer.payload_off, unit);
+	uint64_t end = vd_round_up(off + img->layer.payload_off + len, unit);
+
+	vd_rangelock_acquire(img->ranges, h, start, end - start);
+}
+
+/* With the range held. */
+static int write_held(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t off, struct vd_error *e)
+{
+	while (len) {
+		struct vd_resv v = { .off = off + img->layer.payload_off, .len = len };
+		int r = vd_write_reserve(img, &v, e);
+
+		if (r == 0)
+			r = vd_write_complete(img, &v, buf, e);
+		if (r < 0)
+			return r;
+		buf += v.covered;
+		off += v.covered;
+		len -= v.covered;
+	}
+	return 0;
+}
+
+/* Dirty tables have a bound; past it the writer that notices commits. */
+static int relieve_tables(struct vd_image *img, struct vd_error *e)
+{
+	return vd_meta_wants_commit(img->meta) ? vd_image_commit_tables(img, e) : 0;
+}
+
+static int write_locked(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t off, struct vd_error *e)
+{
+	int r = 0;
+
+	for (size_t n; len && r == 0; buf += n, off += n, len -= n) {
+		struct vd_rangehold h;
+
+		/* Pieces end where allocation units do, so that no unit is filled twice. */
+		n = vd_min_u64(len, PIECE - (off + img->layer.payload_off) % PIECE);
+		hold_range(img, &h, off, n);
+		r = write_held(img, buf, n, off, e);
+		vd_rangelock_release(&h);
+		if (r == 0)
+			r = relieve_tables(img, e);
+	}
+	return r;
+}
+
+VD_PUBLIC int vd_image_pwrite(struct vd_image *img, const void *buf, size_t len, uint64_t off, struct vd_error *e)
+{
+	int r = vd_image_check_range(img, off, len, e);
+
+	if (r == 0)
+		r = vd_write_start(img, e);
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&img->control);
+	r = write_locked(img, buf, len, off, e);
+	pthread_rwlock_unlock(&img->control);
+	return r;
+}
+
+/* ---- zeros ------------------------------------------------------------------------------------------------ */
+
+static int write_zero_bytes(struct vd_image *img, uint64_t len, uint64_t off, struct vd_error *e)
+{
+	vd_auto_free uint8_t *zeros = NULL;
+	int r = vd_alloc(1, vd_min_u64(CHUNK, len), &zeros, e);
+
+	for (uint64_t n; len && r == 0; off += n, len -= n) {
+		n = vd_min_u64(CHUNK, len);
+		r = write_held(img, zeros, n, off, e);
+	}
+	return r;
+}
+
+static bool reads_as_zeros(const struct vd_image *img, const struct vd_run *run)
+{
+	if (img->layer.is_container)
+		return false;
+	return run->where == VD_ZERO || (run->where == VD_HOLE && !img->parent && !img->parent_missing);
+}
+
+/* By tables, for whole units; by a hole in the host file, where bytes lie in place in the clear; else by writing. *done from off. */
+static int zero_run(struct vd_image *img, const struct vd_run *run, uint64_t off, uint64_t len, uint64_t *done,
+		    struct vd_error *e)
+{
+	int r;
+
+	*done = 0;
+	if (!img->layer.is_container) {
+		pthread_mutex_lock(&img->alloc);
+		r = img->format->punch(img->state, off, len, VD_PUNCH_ZERO, done, e);
+		pthread_mutex_unlock(&img->alloc);
+		if (r < 0) {
+			atomic_store(&img->poisoned, true);
+			return r;
+		}
+		if (*done)
+			return 0;
+	}
+	/* No further than the next unit, where the tables get their chance again. */
+	*done = vd_min_u64(len, run->guest_off + run->len - off);
+	if (img->info.unit > 1)
+		*done = vd_min_u64(*done, img->info.unit - off % img->info.unit);
+	if (run->where == VD_DATA && !run->flags && !img->layer.encryption) {
+		r = vd_set_punch(img->set, run->file, run->host_off + (off - run->guest_off), *done, e);
+		if (r != VD_EUNSUPPORTED)
+			return r;
+	}
+	return write_zero_bytes(img, *done, off, e);
+}
+
+/* With the range held. */
+static int zero_held(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
+{
+	uint64_t shift = img->layer.payload_off;
+
+	for (uint64_t n; len; off += n, len -= n) {
+		struct vd_run run;
+		size_t one = 1;
+		int r = img->format->map(img->state, off + shift, len, 0, &run, &one, e);
+
+		if (r < 0)
+			return r;
+		run.guest_off -= shift;
+		n = vd_min_u64(len, run.guest_off + run.len - off);
+		if (reads_as_zeros(img, &run))
+			continue;
+		r = zero_run(img, &run, off, len, &n, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
+{
+	int r = vd_image_check_range(img, off, len, e);
+
+	if (r == 0)
+		r = vd_write_start(img, e);
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&img->control);
+	for (uint64_t n; len && r == 0; off += n, len -= n) {
+		struct vd_rangehold h;
+
+		n = vd_min_u64(len, (uint64_t)1 << 30);
+		hold_range(img, &h, off, n);
+		r = zero_held(img, off, n, e);
+		vd_rangelock_release(&h);
+		if (r == 0)
+			r = relieve_tables(img, e);
+	}
+	pthread_rwlock_unlock(&img->control);
+	return r;
+}
