@@ -22,9 +22,12 @@ struct vd_output {
  */
 int vd_output_open(struct vd_host *host, const char *path, bool replace, struct vd_output *out, struct vd_io **io,
 		   struct vd_error *e) VD_MUST_CHECK;
-/* The file must be flushed already. Renames, flushes the folder; afterwards *out is spent. */
+/*
+ * The file must be flushed already, and still open: its lock is what tells other runs to keep off. Renames, flushes the
+ * folder; afterwards *out is spent. After a failure it is as before: abandon it.
+ */
 int vd_output_commit(struct vd_output *out, struct vd_error *e) VD_MUST_CHECK;
-/* Removes the partial file; a spent or zeroed output is allowed. */
+/* Removes the partial file, which is still open; a spent or zeroed output is allowed. */
 void vd_output_abandon(struct vd_output *out);
 
 #endif

@@ -9,6 +9,8 @@
 #ifndef VD_IO_IO_H
 #define VD_IO_IO_H
 
+#include <stdatomic.h>
+
 #include "libvdisk/base/error.h"
 
 enum vd_io_flag {
@@ -46,6 +48,7 @@ struct vd_io {
 	unsigned flags;         /* enum vd_io_flag that it was opened with */
 	bool is_device;         /* block device: fixed size, no rename */
 	uint64_t dev, ino;      /* identity, to notice the same file twice */
+	atomic_uint_fast64_t n_changes; /* writes, truncates and punches that have ended; kept by the shorthands below */
 };
 
 /* Where files come from. */
@@ -61,7 +64,11 @@ struct vd_host {
 /* The operating system's files. */
 struct vd_host *vd_host_os(void);
 
-/* Shorthands; the zero-length call does nothing. */
+/* For implementations: fills a zeroed io. The name is copied; ops->close frees it. */
+int vd_io_init(struct vd_io *io, const struct vd_io_ops *ops, const char *name, unsigned flags,
+	       struct vd_error *e) VD_MUST_CHECK;
+
+/* Shorthands; the zero-length call does nothing. All callers go through these, never through ops. */
 int vd_io_pread(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 /* As pread, but VD_ECORRUPT when [off, off+len) is not wholly inside the file: for tables and headers. */
 int vd_io_pread_exact(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
