@@ -17,6 +17,9 @@ enum vd_diskcipher_kind {
 
 struct vd_diskcipher;
 
+/* The check on an XTS key of `len` bytes: equal halves make the mode weak. Takes the same time wherever they differ. */
+bool vd_xts_halves_differ(const void *key, size_t len);
+
 /* Copies the key into locked memory. Equal halves and other sizes are VD_EKEY. */
 int vd_diskcipher_new(enum vd_diskcipher_kind kind, const void *key, size_t key_len, struct vd_diskcipher **out,
 		      struct vd_error *e) VD_MUST_CHECK;
