@@ -109,40 +109,30 @@ static void drop(struct vd_meta *m, struct vd_meta_shard *s, struct vd_page *p)
 
 /* ---- eviction ----------------------------------------------------------------------------------------- */
 
-/* Second chance: a page that was used since the last look goes to the head once more. */
-static bool evict_from(struct vd_meta *m, struct vd_meta_shard *s)
+/*
+ * One look at one shard, as a clock's hand goes: a page that was used since the last look goes to the head once more.
+ * Going on to the next shard in either case is what makes the clock one for all, however few pages a shard has.
+ */
+static void evict_step(struct vd_meta *m)
 {
+	struct vd_meta_shard *s = &m->shards[m->hand++ % VD_META_SHARDS];
 	struct vd_page *p;
 
-	while ((p = TAILQ_LAST(&s->clean, vd_page_list))) {
-		if (!atomic_exchange_explicit(&p->touched, false, memory_order_relaxed)) {
-			drop(m, s, p);
-			return true;
-		}
+	pthread_rwlock_wrlock(&s->lock);
+	p = TAILQ_LAST(&s->clean, vd_page_list);
+	if (p && atomic_exchange_explicit(&p->touched, false, memory_order_relaxed)) {
 		TAILQ_REMOVE(&s->clean, p, link);
 		TAILQ_INSERT_HEAD(&s->clean, p, link);
+	} else if (p) {
+		drop(m, s, p);
 	}
-	return false;
-}
-
-static bool evict_one(struct vd_meta *m)
-{
-	bool done = false;
-
-	for (int i = 0; i < VD_META_SHARDS && !done; i++) {
-		struct vd_meta_shard *s = &m->shards[m->hand++ % VD_META_SHARDS];
-
-		pthread_rwlock_wrlock(&s->lock);
-		done = evict_from(m, s);
-		pthread_rwlock_unlock(&s->lock);
-	}
-	return done;
+	pthread_rwlock_unlock(&s->lock);
 }
 
 void vd_meta_trim(struct vd_meta *m)
 {
-	while (m->n_pages > m->max_pages && m->n_clean && evict_one(m))
-		;
+	while (m->n_pages > m->max_pages && m->n_clean)
+		evict_step(m);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------ */
