@@ -84,12 +84,13 @@ run() {
 tap_explain() {
 	tap_wanted=$1
 	shift
-	echo "ran: $*"
+	printf 'ran: %s\n' "$*"
 	echo "exit status $status, wanted $tap_wanted"
 	for tap_file in "$stdout" "$stderr"; do
 		[ -s "$tap_file" ] || continue
 		echo "${tap_file##*/}:"
 		head -c 4000 "$tap_file" | tr -cd '\11\12\40-\176'
+		echo
 	done
 }
 
