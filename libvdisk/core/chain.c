@@ -14,9 +14,11 @@ static bool is_same_file(const struct vd_image *a, const struct vd_image *b)
 	return x->dev == y->dev && x->ino == y->ino;
 }
 
+/* Before its own parent is opened: a circle has no end. */
 static int refuse_cycle(const struct vd_image *parent, struct vd_error *e)
 {
-	for (const struct vd_image *above = parent->child; above; above = above->child)
+	/* An overlay that is being created has no file yet. */
+	for (const struct vd_image *above = parent->child; above && above->set; above = above->child)
 		if (is_same_file(above, parent))
 			return vd_fail(e, VD_ECORRUPT, "%s: the chain of backing files runs in a circle", parent->path);
 	return 0;
@@ -35,14 +37,23 @@ static int format_of_parent(const struct vd_image *img, const struct vd_open_opt
 	return vd_hint(e, VD_EREFERENCE, "name the format of the backing file with --backing-format");
 }
 
+int vd_chain_open_parent(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,
+			 struct vd_error *e)
+{
+	const struct vd_format *pinned = strcmp(opts->format, img->format->name) ? NULL : img->format;
+	int r = vd_image_open_below(host, pinned, path, opts, img, &img->parent, e);
+
+	return r < 0 ? vd_error_prefix(e, r, "backing file of %s: ", img->path) : 0;
+}
+
 int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
 	struct vd_open_opts below = *opts;
 	char path[PATH_MAX];
-	int r;
+	int r = refuse_cycle(img, e);
 
-	if (!img->info.backing_file)
-		return 0;
+	if (r < 0 || !img->info.backing_file)
+		return r;
 	if (opts->flags & VD_OPEN_METADATA) {
 		img->parent_missing = true;
 		return 0;
@@ -58,9 +69,5 @@ int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_op
 	below.flags &= ~(unsigned)VD_OPEN_WRITE;
 	below.backing_format = NULL;
 	below.cache_bytes = PARENT_CACHE;
-	r = vd_image_open_below(host, NULL, path, &below, img, &img->parent, e);
-	if (r < 0)
-		return vd_error_prefix(e, r, "backing file of %s: ", img->path);
-	r = refuse_cycle(img->parent, e);
-	return r;
+	return vd_chain_open_parent(host, img, path, &below, e);
 }

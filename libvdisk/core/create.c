@@ -67,9 +67,7 @@ static int open_backing(struct vd_host *host, struct vd_image *img, const struct
 	if (!o->backing_file)
 		return 0;
 	r = gate(o->gate_ctx, VD_REF_BACKING, img->path, o->backing_file, o->backing_format, path, sizeof(path), e);
-	if (r == 0)
-		r = vd_image_open_below(host, NULL, path, &below, img, &img->parent, e);
-	return r;
+	return r < 0 ? r : vd_chain_open_parent(host, img, path, &below, e);
 }
 
 static int final_size(const struct vd_image *img, const struct vd_create_opts *o, uint64_t *size, struct vd_error *e)

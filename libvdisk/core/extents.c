@@ -99,8 +99,10 @@ static int describe(struct vd_image *img, uint64_t off, uint64_t len, struct lis
 	while (at < off + len) {
 		struct vd_run runs[N_RUNS];
 		size_t n = vd_min_u64(N_RUNS, l->max - l->n + 1);
+		unsigned ticket = vd_space_enter(img->space);
 		int r = img->format->map(img->state, at + img->layer.payload_off, off + len - at, 0, runs, &n, e);
 
+		vd_space_leave(img->space, ticket);
 		for (size_t i = 0; i < n && r == 0; i++) {
 			if (runs[i].where == VD_HOLE && img->parent && !img->layer.is_container)
 				r = describe_below(img, &runs[i], l, e);

@@ -189,6 +189,9 @@ int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const
 		opts = &defaults;
 	if (opts->struct_size != sizeof(*opts))
 		return vd_fail(e, VD_EARG, "struct vd_open_opts: struct_size is %zu, want %zu", opts->struct_size, sizeof(*opts));
+	/* Without the key, writing would put plaintext into an encrypted image. */
+	if ((opts->flags & VD_OPEN_METADATA) && (opts->flags & VD_OPEN_WRITE))
+		return vd_fail(e, VD_EARG, "%s: what is opened for its tables alone cannot be written", path);
 	return vd_image_open_below(host ? host : vd_host_os(), format, path, opts, NULL, out, e);
 }
 
@@ -222,8 +225,10 @@ VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
 
 	if (!img->fresh)
 		return vd_fail(e, VD_EARG, "%s: only an image made by vd_image_create() is committed", img->path);
-	atomic_store(&img->begun, true);
 	r = finish_writing(img, e);
+	/* What create() laid out is not flushed yet if nothing was written since. */
+	if (r == 0)
+		r = vd_image_commit_tables(img, e);
 	/* The parts first: the image's own name is what makes the whole appear. */
 	if (r == 0 && img->data_output.final_name)
 		r = vd_output_commit(&img->data_output, e);
@@ -236,6 +241,13 @@ VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
 	return 0;
 }
 
+/* While the partial files are open: once their locks are gone, another run may take the names over. */
+static void abandon_outputs(struct vd_image *img)
+{
+	vd_output_abandon(&img->output);
+	vd_output_abandon(&img->data_output);
+}
+
 static void free_image(struct vd_image *img)
 {
 	if (img->state)
@@ -246,8 +258,6 @@ static void free_image(struct vd_image *img)
 	vd_space_free(img->space);
 	vd_rangelock_free(img->ranges);
 	vd_codec_free(img->codec);
-	vd_output_abandon(&img->output);
-	vd_output_abandon(&img->data_output);
 	vd_image_abort(img->parent);
 	pthread_rwlock_destroy(&img->control);
 	pthread_mutex_destroy(&img->alloc);
@@ -263,6 +273,7 @@ VD_PUBLIC int vd_image_close(struct vd_image *img, struct vd_error *e)
 
 	if (!img->fresh)
 		r = finish_writing(img, e);
+	abandon_outputs(img);
 	c = vd_set_close(vd_steal(&img->set), r < 0 ? NULL : e);
 	free_image(img);
 	return r < 0 ? r : c;
@@ -272,6 +283,7 @@ VD_PUBLIC void vd_image_abort(struct vd_image *img)
 {
 	if (!img)
 		return;
+	abandon_outputs(img);
 	vd_set_abort(img->set);
 	img->set = NULL;
 	free_image(img);

@@ -105,6 +105,9 @@ void vd_layer_fini(struct vd_layer *l);
 
 /* chain.c: opens the parent that img->info names, through the gate, and its parents. */
 int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e) VD_MUST_CHECK;
+/* The same for a parent that has passed the gate; opts are the parent's, its format named. A pinned driver serves parents of its name. */
+int vd_chain_open_parent(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,
+			 struct vd_error *e) VD_MUST_CHECK;
 
 /* Internal open: pins a driver and a host (tests: a toy driver, a recorder). Either may be NULL for the default. */
 int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,

@@ -290,8 +290,11 @@ static int zero_held(struct vd_image *img, uint64_t off, uint64_t len, struct vd
 	for (uint64_t n; len; off += n, len -= n) {
 		struct vd_run run;
 		size_t one = 1;
+		unsigned ticket = vd_space_enter(img->space);
 		int r = img->format->map(img->state, off + shift, len, 0, &run, &one, e);
 
+		/* What the answer names is this writer's own; only the tables might have gone meanwhile. */
+		vd_space_leave(img->space, ticket);
 		if (r < 0)
 			return r;
 		run.guest_off -= shift;
