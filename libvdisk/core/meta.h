@@ -60,6 +60,8 @@ void vd_meta_forget(struct vd_meta *m, uint32_t file, uint64_t off, uint64_t len
 
 bool vd_meta_wants_commit(const struct vd_meta *m);
 bool vd_meta_is_dirty(const struct vd_meta *m);
+/* How many snapshots were taken. Under the allocation lock; unchanged means that what was written since is in none yet. */
+uint64_t vd_meta_n_snapshots(const struct vd_meta *m);
 
 struct vd_meta_batch;           /* a snapshot of all dirty pages */
 /* Under the allocation lock: copies, clears dirtiness. *out may come out empty (never NULL). */

@@ -66,6 +66,7 @@ struct vd_meta {
 	atomic_size_t n_pages, n_clean, n_dirty;
 	atomic_uint hand;               /* the shard that gives the next page to evict */
 	atomic_bool poisoned;
+	uint64_t n_snapshots;           /* under the allocation lock */
 	pthread_mutex_t load_lock;      /* taken before a shard's lock */
 	pthread_cond_t load_done;       /* some LOADING page left that state */
 	struct vd_meta_shard shards[VD_META_SHARDS];
