@@ -4,7 +4,8 @@
  * before the commit, is the caller's part.
  *
  * A1 The lock of the partial file tells a run at work from one that was killed. It is held from open until after the
- *    commit, so whoever has it may remove the file, provided that the name still leads to it.
+ *    commit, so whoever has it may remove the file, provided that the name still leads to it. A file is without its
+ *    lock for a moment after it was made: its maker, too, looks whether the name still leads to it.
  * A2 A stale partial is removed, never written to: somebody else may have put it there, as a second name of a file
  *    of ours.
  * A3 The final name changes only in commit, by one rename.
@@ -34,22 +35,26 @@ static int partial_name_of(const char *path, char **out, struct vd_error *e)
 }
 
 /* The name may lead to another file by now than the one that we opened and locked. */
-static bool is_still_named(struct vd_host *host, const char *name, const struct vd_io *io)
+static int is_still_named(struct vd_host *host, const char *name, const struct vd_io *io, bool *yes, struct vd_error *e)
 {
 	struct vd_io *again;
-	bool same;
+	int r = host->open(host, name, VD_IO_FORCE_SHARE | VD_IO_NO_SYMLINK, &again, e);
 
-	if (host->open(host, name, VD_IO_FORCE_SHARE | VD_IO_NO_SYMLINK, &again, NULL) < 0)
-		return false;
-	same = again->dev == io->dev && again->ino == io->ino;
+	*yes = false;
+	if (r == VD_ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	*yes = again->dev == io->dev && again->ino == io->ino;
 	vd_io_abort(again);
-	return same;
+	return 0;
 }
 
 /* 0: the stale partial is gone, or was gone before we came. Keeps A1 and A2. */
 static int remove_stale(struct vd_host *host, const char *name, struct vd_error *e)
 {
 	struct vd_io *io;
+	bool named;
 	int r = host->open(host, name, VD_IO_WRITE | VD_IO_NO_SYMLINK, &io, e);
 
 	if (r == VD_ENOENT)
@@ -58,9 +63,29 @@ static int remove_stale(struct vd_host *host, const char *name, struct vd_error 
 		return vd_hint(e, r, "another run writes the same output: wait for it, or choose another name");
 	if (r < 0)
 		return vd_hint(e, r, "it is in the way of the temporary file: remove it");
-	if (is_still_named(host, name, io))
+	r = is_still_named(host, name, io, &named, e);
+	if (r >= 0 && named)
 		r = host->unlink(host, name, e);
 	vd_io_abort(io);
+	return r;
+}
+
+/* *io stays NULL when another run removed the file before we had locked it. */
+static int make_partial(struct vd_host *host, const char *name, struct vd_io **io, struct vd_error *e)
+{
+	struct vd_io *made;
+	bool named;
+	int r = host->open(host, name, VD_IO_CREATE, &made, e);
+
+	if (r == VD_EEXIST)
+		return remove_stale(host, name, e);
+	if (r < 0)
+		return r;
+	r = is_still_named(host, name, made, &named, e);
+	if (r >= 0 && named)
+		*io = made;
+	else
+		vd_io_abort(made);
 	return r;
 }
 
@@ -69,11 +94,8 @@ static int open_partial(struct vd_host *host, const char *name, struct vd_io **i
 	int r = 0;
 
 	for (int i = 0; i < N_ROUNDS; i++) {
-		r = host->open(host, name, VD_IO_CREATE, io, e);
-		if (r != VD_EEXIST)
-			return r;
-		r = remove_stale(host, name, e);
-		if (r < 0)
+		r = make_partial(host, name, io, e);
+		if (r < 0 || *io)
 			return r;
 	}
 	return vd_fail(e, VD_EBUSY, "%s: other runs keep making the same temporary file", name);
