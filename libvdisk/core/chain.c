@@ -43,7 +43,8 @@ int vd_chain_open_parent(struct vd_host *host, struct vd_image *img, const char 
 	const struct vd_format *pinned = strcmp(opts->format, img->format->name) ? NULL : img->format;
 	int r = vd_image_open_below(host, pinned, path, opts, img, &img->parent, e);
 
-	return r < 0 ? vd_error_prefix(e, r, "backing file of %s: ", img->path) : 0;
+	/* Once, by the top: from all layers of a long chain it would drown what went wrong. */
+	return r < 0 && !img->depth ? vd_error_prefix(e, r, "backing chain of %s: ", img->path) : r;
 }
 
 int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
