@@ -19,7 +19,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
         -Wformat=2 -Wvla $(if $(or $(WERROR),$(CI)),-Werror)
 
 LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
-OPT_PKGS := $(shell for p in libisal libdeflate; do $(PKG_CONFIG) --exists $$p && echo $$p; done)
+OPT_PKGS := $(shell for p in libisal libdeflate; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 CODECS   := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread

@@ -62,9 +62,10 @@ overlay blind.qcow2 base.raw raw 5M ""
 perl -e '
 	open my $f, "+<", shift or die; binmode $f; local $/; my $h = <$f>; my $i = index($h, pack("N", 0xe2792aca));
 	$i > 0 or die; seek $f, $i, 0; print $f pack("N", 0x12345678);' blind.qcow2
-run "$VDISK" convert -O raw blind.qcow2 out.raw
-{ [ "$status" -ne 0 ] && grep -qi format "$stderr"; } || cmp -s out.raw base.raw
-claim "a parent of no stated format is read as raw bytes or asked about"
+check_fails 1 "a parent of no stated format is not guessed at" "$VDISK" convert -O raw blind.qcow2 out.raw
+grep -q -- '--backing-format' "$stderr"
+claim "the hint says how to name it"
+check "with its format named it is read" reads_as blind.qcow2 base.raw --backing-format raw
 rm -f out.raw
 
 # External data files of qemu's making, and how far their names reach.

@@ -8,7 +8,7 @@ make_disk disk.raw
 printf 'correct horse' > key
 printf 'battery staple' > other
 printf 'wrong' > wrong
-fast="--pbkdf-force-iterations 1000"
+fast="--pbkdf-iterations 1000"
 quick="-q --pbkdf-force-iterations 1000"
 
 # Ours in the others. The disk's last cipher sector is whole: 8 MiB and three sectors.

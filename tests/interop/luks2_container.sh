@@ -9,7 +9,7 @@ requires cryptsetup perl
 printf 'correct horse' > key
 printf 'battery staple' > other
 printf 'wrong' > wrong
-fast="--pbkdf-force-iterations 4 --pbkdf-memory 32768"
+fast="--pbkdf-iterations 4 --pbkdf-memory 32768"
 quick="-q --pbkdf argon2id --pbkdf-force-iterations 4 --pbkdf-memory 32768"
 make_disk disk.raw $((8 * 1048576))
 size=$(stat -c %s disk.raw)

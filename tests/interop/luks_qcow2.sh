@@ -8,7 +8,7 @@ make_disk disk.raw
 printf 'correct horse' > key
 printf 'battery staple' > other
 printf 'wrong' > wrong
-fast="--pbkdf-force-iterations 1000"
+fast="--pbkdf-iterations 1000"
 
 # Ours in qemu.
 check "encrypts" "$VDISK" encrypt --key-file key $fast disk.raw x.qcow2
