@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Who owns the clusters of the image file: finds free ones, counts owners up and down, makes refcount blocks and moves
+ * the refcount table when it is full (keeps Q1). What a cluster is for is its caller's business.
+ *
+ * Order of what it writes (ranks of core/meta):
+ *
+ *  R1  Counts and new blocks are OWNER, the table entry that points at a new block is INDEX, and whatever points at
+ *      the cluster that was given out is written above both.
+ *  R2  A table that moves is built whole in new space as OWNER; the header's pointer to it is INDEX. Until that pointer
+ *      has been part of a snapshot, entries added to the new table stay OWNER too: at INDEX they would drag the
+ *      table's page up to the pointer's rank, and a crash could leave the header pointing at a page not yet written.
+ *  R3  A new block lies in the first cluster that it counts, so making one needs no free cluster, and none below.
+ */
+#include "formats/qcow2/qcow2.h"
+
+/* A piece of one refcount block in memory. */
+struct window {
+	uint64_t first, end;            /* cluster numbers that it counts */
+	uint64_t at;                    /* its place in the file */
+	size_t len;                     /* 0: there is no block for them */
+	uint8_t raw[QCOW2_BATCH_BYTES];
+};
+
+static uint64_t reft_entries(const struct vd_qcow2 *s)
+{
+	return (atomic_load(&s->reft_end) - atomic_load(&s->reft_off)) / 8;
+}
+
+/* *block_off is 0 when nothing in the block's range is in use. */
+static int find_block(const struct vd_qcow2 *s, uint64_t block, uint64_t *block_off, struct vd_error *e)
+{
+	uint64_t at = atomic_load(&s->reft_off) + block * 8;
+	uint8_t raw[8];
+	int r;
+
+	*block_off = 0;
+	if (block >= reft_entries(s))
+		return 0;
+	r = vd_meta_read(s->meta, 0, at, raw, sizeof(raw), 0, e);
+	if (r < 0)
+		return r;
+	*block_off = vd_get_be64(raw);
+	if (*block_off & QCOW2_REFT_RESERVED)
+		return vd_qcow2_corrupt(s, e, at,
+					"refcount table entry %" PRIu64 " is 0x%016" PRIx64 ", which has reserved bits set",
+				     block, *block_off);
+	return *block_off ? vd_qcow2_judge_cluster(s, *block_off, "refcount block", at, e) : 0;
+}
+
+/* The window that counts the cluster. */
+static int load(const struct vd_qcow2 *s, uint64_t cluster, struct window *w, struct vd_error *e)
+{
+	size_t len = vd_min_u64(sizeof(w->raw), s->cluster_size);
+	uint64_t n = (uint64_t)len * 8 >> s->h.refcount_order, block_off;
+	int r = find_block(s, cluster / s->block_entries, &block_off, e);
+
+	w->len = 0;
+	w->first = vd_round_down(cluster, n);
+	w->end = w->first + n;
+	if (r < 0 || !block_off)
+		return r;
+	w->len = len;
+	w->at = block_off + (w->first % s->block_entries << s->h.refcount_order) / 8;
+	return vd_meta_read(s->meta, 0, w->at, w->raw, len, 0, e);
+}
+
+static uint64_t count_in(const struct vd_qcow2 *s, const struct window *w, uint64_t cluster)
+{
+	return vd_qcow2_count_get(w->raw, cluster - w->first, s->h.refcount_order);
+}
+
+/* Writes the counts of n clusters back, the bytes that hold them and no others. */
+static int store(struct vd_qcow2 *s, const struct window *w, uint64_t cluster, uint64_t n, struct vd_error *e)
+{
+	uint64_t from = (cluster - w->first) << s->h.refcount_order, to = from + (n << s->h.refcount_order);
+	size_t byte = from / 8;
+
+	return vd_meta_write(s->meta, 0, w->at + byte, w->raw + byte, (to + 7) / 8 - byte, VD_RANK_OWNER, e);
+}
+
+/* ---- counting ------------------------------------------------------------------------------------------- */
+
+/* The last owner is gone: what the cluster was known for is void. */
+static void became_free(struct vd_qcow2 *s, uint64_t cluster)
+{
+	vd_meta_forget(s->meta, 0, cluster * s->cluster_size, s->cluster_size);
+	s->next_free = vd_min_u64(s->next_free, cluster);
+	if (s->packed_next / s->cluster_size == cluster)
+		s->packed_next = 0;
+}
+
+static int step(struct vd_qcow2 *s, struct window *w, uint64_t cluster, bool up, struct vd_error *e)
+{
+	uint32_t order = s->h.refcount_order;
+	uint64_t count = count_in(s, w, cluster);
+
+	if (count == (up ? vd_qcow2_count_max(order) : 0))
+		return vd_qcow2_corrupt(s, e, w->at,
+					"the refcount of the cluster at %" PRIu64 " is %" PRIu64 " and should go %s",
+				     cluster * s->cluster_size, count, up ? "up" : "down");
+	vd_qcow2_count_put(w->raw, cluster - w->first, order, up ? count + 1 : count - 1);
+	if (!up && count == 1)
+		became_free(s, cluster);
+	return 0;
+}
+
+static int adjust(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, bool up, struct vd_error *e)
+{
+	struct window w;
+
+	while (n) {
+		uint64_t part;
+		int r = load(s, cluster, &w, e);
+
+		if (r < 0)
+			return r;
+		if (!w.len)
+			return vd_qcow2_corrupt(s, e, atomic_load(&s->reft_off),
+						"nothing counts the cluster at %" PRIu64 ", which is in use",
+					     cluster * s->cluster_size);
+		part = vd_min_u64(n, w.end - cluster);
+		for (uint64_t i = 0; i < part && r == 0; i++)
+			r = step(s, &w, cluster + i, up, e);
+		if (r == 0)
+			r = store(s, &w, cluster, part, e);
+		if (r < 0)
+			return r;
+		cluster += part;
+		n -= part;
+	}
+	return 0;
+}
+
+int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e)
+{
+	uint64_t first = host_off / s->cluster_size;
+	uint64_t last = (host_off + len - 1) / s->cluster_size;
+
+	return adjust(s, first, last - first + 1, false, e);
+}
+
+int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e)
+{
+	return vd_qcow2_drop(st, range->host_off, range->len, e);
+}
+
+/* ---- room in the file ----------------------------------------------------------------------------------- */
+
+/* Clusters about to be taken: not on anything else, and inside the file, which is made longer when need be. */
+static int make_room(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, struct vd_error *e)
+{
+	uint64_t off = cluster * s->cluster_size, len = n * s->cluster_size;
+	const char *other = vd_qcow2_overlaps(s, off, len);
+	int r;
+
+	if (other)
+		return vd_qcow2_corrupt(s, e, off, "the refcount of a cluster is 0, but the %s is there",
+					other);
+	if (off + len > s->host_limit)
+		return vd_fail(e, VD_ENOSPC, "%s: the device is full", s->name);
+	if (off + len <= atomic_load(&s->host_end))
+		return 0;
+	/* A cluster of zeros that the core need not write, or a table that is not written yet, must not lie past the end. */
+	r = vd_io_truncate(vd_set_io(s->set, 0), off + len, e);
+	if (r == 0)
+		atomic_store(&s->host_end, off + len);
+	return r;
+}
+
+/* A block whose first n_used clusters have an owner. Nothing points at it yet. */
+static int write_block(struct vd_qcow2 *s, uint64_t block_off, uint64_t n_used, struct vd_error *e)
+{
+	uint64_t per_window = (uint64_t)QCOW2_BATCH_BYTES * 8 >> s->h.refcount_order;
+	int r = vd_meta_zero(s->meta, 0, block_off, s->cluster_size, VD_RANK_OWNER, e);
+
+	for (uint64_t done = 0; done < n_used && r == 0; done += per_window) {
+		uint64_t n = vd_min_u64(per_window, n_used - done);
+		uint8_t raw[QCOW2_BATCH_BYTES] = { 0 };
+
+		for (uint64_t i = 0; i < n; i++)
+			vd_qcow2_count_put(raw, i, s->h.refcount_order, 1);
+		r = vd_meta_write(s->meta, 0, block_off + (done << s->h.refcount_order) / 8, raw,
+				  ((n << s->h.refcount_order) + 7) / 8, VD_RANK_OWNER, e);
+	}
+	return r;
+}
+
+static int write_table_entry(struct vd_qcow2 *s, uint64_t table_off, uint64_t block, uint64_t block_off,
+			     enum vd_meta_rank rank, struct vd_error *e)
+{
+	uint8_t raw[8];
+
+	vd_put_be64(raw, block_off);
+	return vd_meta_write(s->meta, 0, table_off + block * 8, raw, sizeof(raw), rank, e);
+}
+
+static int copy_table(struct vd_qcow2 *s, uint64_t to, struct vd_error *e)
+{
+	uint64_t from = atomic_load(&s->reft_off), len = atomic_load(&s->reft_end) - from;
+	uint8_t raw[QCOW2_BATCH_BYTES];
+	int r = 0;
+
+	for (uint64_t done = 0, n; done < len && r == 0; done += n) {
+		n = vd_min_u64(sizeof(raw), len - done);
+		r = vd_meta_read(s->meta, 0, from + done, raw, n, 0, e);
+		if (r == 0)
+			r = vd_meta_write(s->meta, 0, to + done, raw, n, VD_RANK_OWNER, e);
+	}
+	return r;
+}
+
+/* The header's pointer, then what this handle knows; the old table's space goes the way of all space. */
+static int switch_table(struct vd_qcow2 *s, uint64_t off, uint64_t clusters, struct vd_error *e)
+{
+	uint64_t old = atomic_load(&s->reft_off), old_end = atomic_load(&s->reft_end);
+	uint8_t raw[12];
+	int r;
+
+	vd_put_be64(raw, off);
+	vd_put_be32(raw + 8, clusters);
+	r = vd_meta_write(s->meta, 0, QCOW2_AT_REFT_OFF, raw, sizeof(raw), VD_RANK_INDEX, e);
+	if (r < 0)
+		return r;
+	/* In this order: see overlaps_reft(). */
+	atomic_store(&s->reft_off, off);
+	atomic_store(&s->reft_end, off + clusters * s->cluster_size);
+	s->reft_has_moved = true;
+	s->reft_born = vd_meta_n_snapshots(s->meta);
+	vd_space_release(s->space, (struct vd_range){ .host_off = old, .len = old_end - old });
+	return 0;
+}
+
+/*
+ * Every cluster that the table reaches is in use: a table half as large again goes to the space just past its reach,
+ * after the blocks that count that space.
+ */
+static int grow_table(struct vd_qcow2 *s, struct vd_error *e)
+{
+	uint64_t entries = reft_entries(s), first = entries * s->block_entries;
+	uint64_t old_clusters = entries * 8 / s->cluster_size;
+	uint64_t n_table = vd_min_u64(old_clusters + old_clusters / 2 + 1,
+				      QCOW2_REFT_BYTES_MAX / s->cluster_size);
+	uint64_t n_blocks = (n_table - 1) / (s->block_entries - 1) + 1;
+	uint64_t table_off = (first + n_blocks) * s->cluster_size;
+	int r;
+
+	if (entries + n_blocks > n_table * s->cluster_size / 8) {
+		vd_fail(e, VD_ENOSPC, "%s: the refcount table cannot grow any more", s->name);
+		return vd_hint(e, VD_ENOSPC, "convert the image to one with larger clusters");
+	}
+	r = make_room(s, first, n_blocks + n_table, e);
+	if (r == 0)
+		r = vd_meta_zero(s->meta, 0, table_off, n_table * s->cluster_size, VD_RANK_OWNER, e);
+	if (r == 0)
+		r = copy_table(s, table_off, e);
+	for (uint64_t i = 0; i < n_blocks && r == 0; i++) {
+		uint64_t block_off = (first + i) * s->cluster_size;
+		uint64_t n_used = vd_min_u64(s->block_entries, n_blocks + n_table - i * s->block_entries);
+
+		r = write_block(s, block_off, n_used, e);
+		if (r == 0)
+			r = write_table_entry(s, table_off, entries + i, block_off, VD_RANK_OWNER, e);
+	}
+	return r < 0 ? r : switch_table(s, table_off, n_table, e);
+}
+
+/* For clusters that nothing counts yet (R3). */
+static int add_block(struct vd_qcow2 *s, uint64_t block, struct vd_error *e)
+{
+	uint64_t cluster = block * s->block_entries, off = cluster * s->cluster_size;
+	bool is_unlinked = s->reft_has_moved && s->reft_born == vd_meta_n_snapshots(s->meta);
+	int r;
+
+	if (block >= reft_entries(s))
+		return grow_table(s, e);
+	r = make_room(s, cluster, 1, e);
+	if (r == 0)
+		r = write_block(s, off, 1, e);
+	if (r == 0)
+		r = write_table_entry(s, atomic_load(&s->reft_off), block, off,
+				      is_unlinked ? VD_RANK_OWNER : VD_RANK_INDEX, e);
+	return r;
+}
+
+/* ---- giving out ----------------------------------------------------------------------------------------- */
+
+struct run {
+	uint64_t first, n, wanted;
+};
+
+/* Looks through a window from *cluster on; true: the run is as long as it gets. */
+static bool extend_run(const struct vd_qcow2 *s, const struct window *w, uint64_t *cluster, struct run *run)
+{
+	for (; *cluster < w->end; ++*cluster) {
+		bool is_free = count_in(s, w, *cluster) == 0;
+
+		if (!is_free && run->n)
+			return true;
+		if (!is_free)
+			continue;
+		if (!run->n)
+			run->first = *cluster;
+		if (++run->n == run->wanted)
+			return true;
+	}
+	return false;
+}
+
+/* The first free clusters from next_free on, at most as many as wanted. */
+static int find_free(struct vd_qcow2 *s, struct run *run, struct vd_error *e)
+{
+	uint64_t cluster = s->next_free;
+	struct window w;
+
+	for (;;) {
+		int r = load(s, cluster, &w, e);
+
+		if (r == 0 && !w.len && run->n)
+			return 0;
+		if (r == 0 && !w.len)
+			r = add_block(s, cluster / s->block_entries, e);
+		else if (r == 0 && extend_run(s, &w, &cluster, run))
+			return 0;
+		if (r < 0)
+			return r;
+	}
+}
+
+int vd_qcow2_alloc(struct vd_qcow2 *s, uint64_t n_want, uint64_t *host_off, uint64_t *n_got, bool *is_fresh,
+		   struct vd_error *e)
+{
+	struct run run = { .wanted = n_want };
+	uint64_t limit = s->host_limit / s->cluster_size, old_end;
+	int r = find_free(s, &run, e);
+
+	if (r < 0)
+		return r;
+	if (run.first < limit)
+		run.n = vd_min_u64(run.n, limit - run.first);
+	old_end = atomic_load(&s->host_end);
+	r = make_room(s, run.first, run.n, e);
+	if (r == 0)
+		r = adjust(s, run.first, run.n, true, e);
+	if (r < 0)
+		return r;
+	s->next_free = run.first + run.n;
+	*host_off = run.first * s->cluster_size;
+	*n_got = run.n;
+	*is_fresh = *host_off >= old_end;
+	return 0;
+}
+
+/* One owner more, if the count has room for it. */
+static int share(struct vd_qcow2 *s, uint64_t cluster, bool *is_shared, struct vd_error *e)
+{
+	struct window w;
+	uint64_t count;
+	int r = load(s, cluster, &w, e);
+
+	*is_shared = false;
+	if (r < 0 || !w.len)
+		return r;
+	count = count_in(s, &w, cluster);
+	if (!count || count == vd_qcow2_count_max(s->h.refcount_order))
+		return 0;
+	*is_shared = true;
+	return adjust(s, cluster, 1, true, e);
+}
+
+/* packed_next lies inside a cluster, never at its start. */
+int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off, struct vd_error *e)
+{
+	uint64_t begun = s->packed_next, end = vd_round_up(begun, s->cluster_size), n;
+	bool is_shared = false, is_fresh;
+	int r = 0;
+
+	*host_off = end;
+	if (begun + len > end || !begun)
+		r = vd_qcow2_alloc(s, 1, host_off, &n, &is_fresh, e);
+	/* The begun cluster serves if the rest fits it, or goes on into the new one behind it. */
+	if (r == 0 && begun && *host_off == end)
+		r = share(s, begun / s->cluster_size, &is_shared, e);
+	if (r < 0)
+		return r;
+	if (is_shared)
+		*host_off = begun;
+	else if (begun && begun + len <= end)
+		r = vd_qcow2_alloc(s, 1, host_off, &n, &is_fresh, e);
+	if (r == 0)
+		s->packed_next = (*host_off + len) % s->cluster_size ? *host_off + len : 0;
+	return r;
+}
