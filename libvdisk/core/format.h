@@ -96,7 +96,10 @@ struct vd_open {
 	bool write;
 };
 
-#define VD_MAP_NOWAIT 1                 /* VD_EAGAIN instead of reading a table from the host */
+enum vd_map_flag {
+	VD_MAP_NOWAIT = 1,              /* VD_EAGAIN instead of reading a table from the host */
+	VD_MAP_TO_READ = 2,             /* where to read: a hole of the host file may be called DATA, which spares asking for it */
+};
 
 /* How punch() makes zeros. */
 enum vd_punch_mode {

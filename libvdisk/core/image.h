@@ -88,6 +88,13 @@ int vd_read(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd
 int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e) VD_MUST_CHECK;
 /* Fills, encrypts and writes v->covered bytes of buf (or v->packed_len packed ones) and publishes; cancels on failure. */
 int vd_write_complete(struct vd_image *img, struct vd_resv *v, const void *buf, struct vd_error *e) VD_MUST_CHECK;
+/* The same with a buffer that may be overwritten: it is encrypted where it is, which saves the copy. */
+int vd_write_complete_scratch(struct vd_image *img, struct vd_resv *v, void *buf, struct vd_error *e) VD_MUST_CHECK;
+void vd_write_cancel(struct vd_image *img, struct vd_resv *v);
+/* Makes zeros, under the same conditions: by tables, by holes of the host file, or written. */
+int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
+/* Between two writes: dirty tables have a bound, and the writer that finds it passed commits. */
+int vd_write_relieve(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 /* begin_write once a handle; VD_EREADONLY, VD_EPOISONED. Takes no lock of the above. */
 int vd_write_start(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 

@@ -108,7 +108,7 @@ static int read_mapped(struct vd_image *img, uint8_t *buf, size_t len, uint64_t 
 	struct vd_run runs[N_RUNS];
 	size_t n = N_RUNS;
 	unsigned ticket = vd_space_enter(img->space);
-	int r = img->format->map(img->state, off + img->layer.payload_off, len, 0, runs, &n, e);
+	int r = img->format->map(img->state, off + img->layer.payload_off, len, VD_MAP_TO_READ, runs, &n, e);
 
 	*done = 0;
 	for (size_t i = 0; r == 0 && i < n && *done < len; i++) {

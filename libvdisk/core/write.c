@@ -44,18 +44,25 @@ struct fill {
 	uint64_t host_off;              /* of start */
 	uint64_t data_start, data_end;  /* guest */
 	const uint8_t *data;
+	uint8_t *scratch;               /* data, when it may be overwritten with its ciphertext; else NULL */
 };
 
-static struct fill fill_of(const struct vd_image *img, const struct vd_resv *v, const void *buf)
+static uint64_t cipher_sector(const struct vd_image *img)
+{
+	return img->layer.cipher ? img->layer.sector_size : 1;
+}
+
+static struct fill fill_of(const struct vd_image *img, const struct vd_resv *v, const void *buf, void *scratch)
 {
 	const struct vd_layer *l = &img->layer;
-	uint64_t s = l->cipher ? l->sector_size : 1;
+	uint64_t s = cipher_sector(img);
 	uint64_t start = v->fill_off - l->payload_off;
 	struct fill f = {
 		.start = vd_round_down(start, s),
 		.end = vd_round_up(start + v->fill_len, s),
 		.data_start = v->off - l->payload_off,
 		.data = buf,
+		.scratch = scratch,
 	};
 
 	f.host_off = v->host_off - (start - f.start);
@@ -95,39 +102,65 @@ static int write_bounced(struct vd_image *img, const struct vd_resv *v, const st
 	return r < 0 ? r : vd_set_pwrite(img->set, v->file, bounce, len, host_off, e);
 }
 
-/* The part from `at` that can go to the host straight from the caller's buffer; 0: none. */
-static size_t direct_len(const struct vd_image *img, const struct fill *f, uint64_t at)
+/* Whether the caller's bytes need no copy: they go out as they are, or as the ciphertext that they are turned into. */
+static bool goes_straight(const struct vd_image *img, const struct fill *f)
 {
-	if (img->layer.cipher || at < f->data_start || at >= f->data_end)
+	return !img->layer.cipher || f->scratch;
+}
+
+/* The part from `at`, which is at a sector, that goes straight at once; 0: none. */
+static size_t straight_len(const struct vd_image *img, const struct fill *f, uint64_t at)
+{
+	uint64_t len;
+
+	if (!goes_straight(img, f) || at < f->data_start || at >= f->data_end)
 		return 0;
-	return f->data_end - at;
+	len = f->data_end - at;
+	return img->layer.cipher ? vd_round_down(vd_min_u64(CHUNK, len), img->layer.sector_size) : len;
+}
+
+static int write_straight(struct vd_image *img, const struct vd_resv *v, const struct fill *f, uint64_t at, size_t len,
+			  struct vd_error *e)
+{
+	uint64_t host_off = f->host_off + (at - f->start);
+	uint64_t skip = at - f->data_start;
+	int r = 0;
+
+	if (img->layer.cipher)
+		r = vd_layer_encrypt(&img->layer, f->scratch + skip, len, at, host_off, e);
+	return r < 0 ? r : vd_set_pwrite(img->set, v->file, f->data + skip, len, host_off, e);
+}
+
+/* The part from `at` to be composed at once: no further than where the caller's bytes can go straight. */
+static size_t bounce_len(const struct vd_image *img, const struct fill *f, uint64_t at)
+{
+	uint64_t end = f->end;
+
+	if (goes_straight(img, f) && at < f->data_start)
+		end = vd_round_up(f->data_start, cipher_sector(img));
+	return vd_min_u64(CHUNK, end - at);
 }
 
 static int write_fill(struct vd_image *img, const struct vd_resv *v, const struct fill *f, struct vd_error *e)
 {
 	vd_auto_free uint8_t *bounce = NULL;
-	size_t n, bounce_len = 0;
+	size_t n, cap = vd_min_u64(CHUNK, f->end - f->start);
 	int r = 0;
 
 	for (uint64_t at = f->start; at < f->end && r == 0; at += n) {
-		n = direct_len(img, f, at);
+		n = straight_len(img, f, at);
 		if (n) {
-			r = vd_set_pwrite(img->set, v->file, f->data + (at - f->data_start), n, f->host_off + (at - f->start), e);
+			r = write_straight(img, v, f, at, n, e);
 			continue;
 		}
-		/* Without a cipher, fill up to the caller's bytes, so that those go straight. */
-		n = vd_min_u64(CHUNK, f->end - at);
-		if (!img->layer.cipher && at < f->data_start)
-			n = vd_min_u64(n, f->data_start - at);
-		if (!bounce) {
-			bounce_len = vd_min_u64(CHUNK, f->end - f->start);
-			r = vd_alloc_buffer(bounce_len, &bounce, e);
-		}
+		n = bounce_len(img, f, at);
+		if (!bounce)
+			r = vd_alloc_buffer(cap, &bounce, e);
 		if (r == 0)
 			r = write_bounced(img, v, f, at, n, bounce, e);
 	}
 	if (bounce && img->layer.cipher)
-		vd_wipe(bounce, bounce_len);
+		vd_wipe(bounce, cap);
 	return r;
 }
 
@@ -138,31 +171,54 @@ int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e
 	return img->format->reserve(img->state, v, e);
 }
 
-int vd_write_complete(struct vd_image *img, struct vd_resv *v, const void *buf, struct vd_error *e)
+void vd_write_cancel(struct vd_image *img, struct vd_resv *v)
 {
-	int r, p;
+	if (v->in_place)
+		return;
+	pthread_mutex_lock(&img->alloc);
+	img->format->cancel(img->state, v);
+	pthread_mutex_unlock(&img->alloc);
+}
+
+static int publish(struct vd_image *img, struct vd_resv *v, struct vd_error *e)
+{
+	int r;
+
+	if (v->in_place)
+		return 0;
+	pthread_mutex_lock(&img->alloc);
+	r = img->format->publish(img->state, v, e);
+	pthread_mutex_unlock(&img->alloc);
+	if (r < 0)
+		atomic_store(&img->poisoned, true);
+	return r;
+}
+
+static int complete(struct vd_image *img, struct vd_resv *v, const void *buf, void *scratch, struct vd_error *e)
+{
+	int r;
 
 	if (v->packed_len) {
 		r = vd_set_pwrite(img->set, v->file, buf, v->packed_len, v->host_off, e);
 	} else {
-		struct fill f = fill_of(img, v, buf);
+		struct fill f = fill_of(img, v, buf, scratch);
 
 		r = write_fill(img, v, &f, e);
 	}
-	if (v->in_place)
-		return r;
-	pthread_mutex_lock(&img->alloc);
-	if (r < 0) {
-		img->format->cancel(img->state, v);
-	} else {
-		p = img->format->publish(img->state, v, e);
-		if (p < 0) {
-			atomic_store(&img->poisoned, true);
-			r = p;
-		}
-	}
-	pthread_mutex_unlock(&img->alloc);
+	if (r == 0)
+		return publish(img, v, e);
+	vd_write_cancel(img, v);
 	return r;
+}
+
+int vd_write_complete(struct vd_image *img, struct vd_resv *v, const void *buf, struct vd_error *e)
+{
+	return complete(img, v, buf, NULL, e);
+}
+
+int vd_write_complete_scratch(struct vd_image *img, struct vd_resv *v, void *buf, struct vd_error *e)
+{
+	return complete(img, v, buf, buf, e);
 }
 
 /* What a write of [off, off+len) may touch. */
@@ -193,8 +249,7 @@ static int write_held(struct vd_image *img, const uint8_t *buf, size_t len, uint
 	return 0;
 }
 
-/* Dirty tables have a bound; past it the writer that notices commits. */
-static int relieve_tables(struct vd_image *img, struct vd_error *e)
+int vd_write_relieve(struct vd_image *img, struct vd_error *e)
 {
 	return vd_meta_wants_commit(img->meta) ? vd_image_commit_tables(img, e) : 0;
 }
@@ -212,7 +267,7 @@ static int write_locked(struct vd_image *img, const uint8_t *buf, size_t len, ui
 		r = write_held(img, buf, n, off, e);
 		vd_rangelock_release(&h);
 		if (r == 0)
-			r = relieve_tables(img, e);
+			r = vd_write_relieve(img, e);
 	}
 	return r;
 }
@@ -282,8 +337,7 @@ static int zero_run(struct vd_image *img, const struct vd_run *run, uint64_t off
 	return write_zero_bytes(img, *done, off, e);
 }
 
-/* With the range held. */
-static int zero_held(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
+int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
 {
 	uint64_t shift = img->layer.payload_off;
 
@@ -322,10 +376,10 @@ VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t
 
 		n = vd_min_u64(len, (uint64_t)1 << 30);
 		hold_range(img, &h, off, n);
-		r = zero_held(img, off, n, e);
+		r = vd_write_zeroes(img, off, n, e);
 		vd_rangelock_release(&h);
 		if (r == 0)
-			r = relieve_tables(img, e);
+			r = vd_write_relieve(img, e);
 	}
 	pthread_rwlock_unlock(&img->control);
 	return r;

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Buffers vd_image_extents() for a walk through the disk. One thread at a time. */
+#include "libvdisk/core/walk.h"
+
+int vd_walk_start(struct vd_walk *w, struct vd_image *img, struct vd_error *e)
+{
+	w->img = img;
+	w->n = 0;
+	w->next = 0;
+	if (!img->parent_missing)
+		return 0;
+	return vd_fail(e, VD_EREFERENCE, "%s: the backing file was not opened", img->path);
+}
+
+int vd_walk_to(struct vd_walk *w, uint64_t off, struct vd_extent *x, struct vd_error *e)
+{
+	uint64_t size = w->img->size;
+	int r;
+
+	if (off >= size) {
+		*x = (struct vd_extent){ .off = size, .len = UINT64_MAX - size, .flags = VD_EXTENT_ZERO };
+		return 0;
+	}
+	while (w->next < w->n && vd_extent_end(&w->buf[w->next]) <= off)
+		w->next++;
+	if (w->next == w->n) {
+		w->next = 0;
+		r = vd_image_extents(w->img, off, size - off, w->buf, sizeof(w->buf) / sizeof(w->buf[0]), &w->n, e);
+		if (r < 0)
+			return r;
+	}
+	*x = w->buf[w->next];
+	return 0;
+}
