@@ -122,7 +122,8 @@ static void a_file_in_use_is_not_replaced(void **state)
 	(void)state;
 	put(OUT, "old");
 	assert_int_equal(os->open(os, OUT, 0, &reader, NULL), 0);
-	assert_int_equal(produce(os, "new", true, &e), VD_EBUSY);
+	assert_int_equal(vd_output_open(os, OUT, true, &out, &io, &e), VD_EBUSY);
+	assert_int_equal(access(PARTIAL, F_OK), -1);
 	vd_io_abort(reader);
 	/* Also when the user comes while the output grows. */
 	assert_int_equal(vd_output_open(os, OUT, true, &out, &io, NULL), 0);

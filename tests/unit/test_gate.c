@@ -104,6 +104,8 @@ static void refusals_say_what_to_allow(void **state)
 	struct vd_error e;
 
 	(void)state;
+	assert_int_equal(ask_own_folder("", path, &e), VD_EREFERENCE);
+	assert_non_null(strstr(e.message, "'', which is empty"));
 	assert_int_equal(ask_own_folder("/srv/golden/base.qcow2", path, &e), VD_EREFERENCE);
 	assert_string_equal(e.message, "vm/top.qcow2: names the backing file '/srv/golden/base.qcow2', which is an absolute name");
 	assert_string_equal(e.hint, "if you trust the image, allow what it names: --allow /srv/golden");

@@ -378,6 +378,7 @@ static void devices_are_written_to_their_end_and_zeroed(void **state)
 	assert_int_equal(vd_io_pwrite(io, buf, sizeof(buf), 0, &e), 0);
 	assert_int_equal(vd_io_pwrite(io, buf, sizeof(buf), MIB - 10, &e), VD_ENOSPC);
 	assert_int_equal(vd_io_punch(io, 4096, 4096, &e), 0);
+	assert_int_equal(vd_io_punch(io, MIB - 4096, 2 * 4096, &e), 0);
 	assert_int_equal(vd_io_punch(io, 1, 5, &e), VD_EUNSUPPORTED);
 	assert_int_equal(vd_io_pread(io, buf, sizeof(buf), 0, &e), 0);
 	assert_int_equal(buf[4095], 9);

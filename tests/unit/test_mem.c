@@ -58,6 +58,7 @@ static void bytes_come_back_across_pieces(void **state)
 	for (size_t i = 0; i < sizeof(in); i++)
 		in[i] = (uint8_t)(i * 7 + i / 256 + 1);
 	assert_int_equal(vd_io_pwrite(io, in, sizeof(in), PIECE - 5, NULL), 0);
+	assert_int_equal(vd_io_pwrite(io, in, 1, 0, NULL), 0);
 	assert_int_equal(vd_io_size(io, &size, NULL), 0);
 	assert_int_equal(size, 4 * PIECE - 5);
 	memset(out, 0xee, sizeof(out));

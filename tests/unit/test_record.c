@@ -111,7 +111,7 @@ static void operations_are_logged_in_order(void **state)
 	tick = vd_record_tick(f->rec);
 	assert_int_equal(vd_io_flush(io, NULL), 0);
 	assert_int_equal(vd_io_truncate(io, 8, NULL), 0);
-	assert_int_equal(vd_io_punch(io, 5, 1, NULL), 0);
+	assert_int_equal(vd_io_punch(io, 5, 100, NULL), 0);
 	assert_int_equal(f->host->rename(f->host, "a", "b", false, NULL), 0);
 	assert_int_equal(f->host->unlink(f->host, "b", NULL), 0);
 	vd_io_abort(io);
@@ -120,6 +120,7 @@ static void operations_are_logged_in_order(void **state)
 	assert_null(vd_record_event(f->rec, 7));
 	assert_int_equal(vd_record_event(f->rec, 1)->off, 5);
 	assert_memory_equal(vd_record_event(f->rec, 1)->data, "xxxxxxxxxx", 10);
+	assert_int_equal(vd_record_event(f->rec, 4)->len, 3); /* what lies past the end is left out */
 	assert_string_equal(vd_record_event(f->rec, 5)->to, "b");
 	assert_int_equal(vd_record_count(f->rec, VD_OP_ANY, 0), 7);
 	assert_int_equal(vd_record_count(f->rec, VD_OP_FLUSH | VD_OP_WRITE, tick), 1);
