@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vdisk convert: copies a disk into a new image of any format, encrypted or not. */
+#include "transfer.h"
+#include "ui.h"
+#include "verbs.h"
+
+#define WHERE(member) offsetof(struct settings, member)
+
+static const struct opt target[] = {
+	{ .name = "target-format", .letter = 'O', .kind = OPT_TEXT, .where = WHERE(target_format), .arg = "FMT",
+	  .help = "format of OUT: raw (default), qcow2 or luks" },
+	{ 0 },
+};
+static const struct opt_group target_group = { "Output", target };
+
+static const struct opt_group *const groups[] = {
+	&opts_format, &opts_backing, &opts_sharing, &opts_keys, &target_group, &opts_compress, &opts_output, &opts_room,
+	&opts_new_key, &opts_encryption, &opts_job, &opts_output_form, &opts_speech, NULL,
+};
+
+static const char *const examples[] = {
+	"vdisk convert -O qcow2 -c disk.raw disk.qcow2",
+	"vdisk convert -O qcow2 --key-file old --new-key-file new a.qcow2 b.qcow2",
+	"vdisk convert --passphrase-file pw overlay.qcow2 whole.raw",
+	NULL,
+};
+
+static int run(struct settings *s, struct vd_error *e)
+{
+	struct transfer t = {
+		.s = s, .label = "convert", .format = s->target_format ? s->target_format : "raw",
+		.credential = CREDENTIAL_NEW_KEY,
+	};
+	int r = transfer_open(&t, e);
+
+	if (r == 0)
+		r = transfer_run(&t, e);
+	if (r == 0 && t.from_is_encrypted && !t.encrypt)
+		ui_note("%s was encrypted and %s is not: --encrypt would make it so", s->operands[0], s->operands[1]);
+	transfer_end(&t);
+	return r;
+}
+
+const struct verb verb_convert = {
+	.name = "convert",
+	.operands = "IMAGE OUT",
+	.min_operands = 2,
+	.max_operands = 2,
+	.summary = "copy a disk into a new image of another format",
+	.about = "Copies the disk in IMAGE, with what its backing files add, into the new image OUT. Holes and zeros "
+		 "take no room in OUT where its format allows. OUT is encrypted only if a new key or --encrypt says so.",
+	.groups = groups,
+	.examples = examples,
+	.run = run,
+};

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vdisk decrypt: copies an encrypted disk into a new image in clear. */
+#include "fail.h"
+#include "transfer.h"
+#include "verbs.h"
+
+#define WHERE(member) offsetof(struct settings, member)
+
+static const struct opt target[] = {
+	{ .name = "target-format", .letter = 'O', .kind = OPT_TEXT, .where = WHERE(target_format), .arg = "FMT",
+	  .help = "format of OUT: raw (default) or qcow2" },
+	{ 0 },
+};
+static const struct opt_group target_group = { "Output", target };
+
+static const struct opt_group *const groups[] = {
+	&opts_format, &opts_backing, &opts_sharing, &opts_keys, &target_group, &opts_compress, &opts_output, &opts_room,
+	&opts_job, &opts_output_form, &opts_speech, NULL,
+};
+
+static const char *const examples[] = {
+	"vdisk decrypt disk.qcow2 disk.raw",
+	"vdisk decrypt --key-file key -O qcow2 -c disk.luks disk.qcow2",
+	NULL,
+};
+
+static int judge(const struct transfer *t, struct vd_error *e)
+{
+	if (t->encrypt) {
+		fail(e, VD_EARG, "decrypt writes the disk in clear, and the options ask for encryption");
+		return fail_hint(e, VD_EARG, "to change key or format of an encrypted image: vdisk convert");
+	}
+	if (t->from_is_encrypted)
+		return 0;
+	fail(e, VD_EARG, "%s: is not encrypted", t->s->operands[0]);
+	return fail_hint(e, VD_EARG, "to copy it into another format: vdisk convert");
+}
+
+static int run(struct settings *s, struct vd_error *e)
+{
+	struct transfer t = {
+		.s = s, .label = "decrypt", .format = s->target_format ? s->target_format : "raw",
+		.credential = CREDENTIAL_NEW_KEY,
+	};
+	int r = transfer_open(&t, e);
+
+	if (r == 0)
+		r = judge(&t, e);
+	if (r == 0)
+		r = transfer_run(&t, e);
+	transfer_end(&t);
+	return r;
+}
+
+const struct verb verb_decrypt = {
+	.name = "decrypt",
+	.operands = "IMAGE OUT",
+	.min_operands = 2,
+	.max_operands = 2,
+	.summary = "copy an encrypted disk into a new image in clear",
+	.about = "Copies the encrypted disk in IMAGE, with what its backing files add, into the new image OUT, which is "
+		 "not encrypted. IMAGE stays as it is.",
+	.groups = groups,
+	.examples = examples,
+	.run = run,
+};

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vdisk map: shows where the disk's bytes are and what they look like, without the key and without backing files. */
+#include <stdio.h>
+#include <string.h>
+
+#include "json.h"
+#include "picture.h"
+#include "signals.h"
+#include "source.h"
+#include "ui.h"
+#include "verbs.h"
+
+#define WHERE(member) offsetof(struct settings, member)
+#define EXTENTS 256
+
+static const struct opt looking[] = {
+	{ .name = "full", .kind = OPT_FLAG, .where = WHERE(full), .help = "look at all data, not at samples of it" },
+	{ 0 },
+};
+static const struct opt_group looking_group = { "Input", looking };
+
+static const struct opt_choice outputs[] = {
+	{ "human", OUTPUT_HUMAN }, { "json", OUTPUT_JSON }, { "svg", OUTPUT_SVG }, { NULL, 0 },
+};
+static const struct opt output[] = {
+	{ .name = "output", .kind = OPT_CHOICE, .where = WHERE(output), .arg = "FORM", .choices = outputs,
+	  .help = "human (default): a picture; json: the extents, as qemu-img has them; svg" },
+	{ 0 },
+};
+static const struct opt_group output_group = { "General", output };
+
+static const struct opt_group *const groups[] = {
+	&opts_format, &opts_sharing, &looking_group, &output_group, &opts_speech, NULL,
+};
+
+static const char *const examples[] = {
+	"vdisk map disk.qcow2",
+	"vdisk map --full --output=svg disk.qcow2 > disk.svg",
+	"vdisk map --output=json disk.qcow2 | jq 'map(select(.data)) | length'",
+	NULL,
+};
+
+/* ---- the extents ------------------------------------------------------------------------------------------ */
+
+/* Where this image holds nothing, its backing file or, in a container, noise is what a guest reads: no zeros. */
+static bool reads_as_zeros(const struct vd_extent *x, const struct vd_info *i)
+{
+	if (x->flags & VD_EXTENT_ZERO)
+		return true;
+	return (x->flags & VD_EXTENT_HOLE) && !i->backing_file && !(x->flags & VD_EXTENT_ENCRYPTED);
+}
+
+static struct json_object *extent_object(const struct vd_extent *x, const struct vd_info *i)
+{
+	struct json_object *j = json_new();
+
+	json_put_u64(j, "start", x->off);
+	json_put_u64(j, "length", x->len);
+	json_put_u64(j, "depth", x->depth);
+	json_put_bool(j, "present", !(x->flags & VD_EXTENT_HOLE));
+	json_put_bool(j, "zero", reads_as_zeros(x, i));
+	json_put_bool(j, "data", x->flags & VD_EXTENT_DATA);
+	json_put_bool(j, "compressed", x->flags & VD_EXTENT_PACKED);
+	json_put_bool(j, "encrypted", x->flags & VD_EXTENT_ENCRYPTED);
+	if (x->flags & VD_EXTENT_HOST) {
+		json_put_u64(j, "offset", x->host_off);
+		json_put_text(j, "filename", x->file);
+	}
+	return j;
+}
+
+static int print_extents(struct vd_image *img, const struct vd_info *info, struct vd_error *e)
+{
+	uint64_t at = 0, size = vd_image_size(img);
+	struct vd_extent x[EXTENTS];
+	size_t n;
+	int r = 0;
+
+	while (at < size && r == 0) {
+		r = vd_image_extents(img, at, size - at, x, EXTENTS, &n, e);
+		for (size_t i = 0; i < n && r == 0; i++) {
+			json_print_item(extent_object(&x[i], info), x[i].off == 0);
+			at = x[i].off + x[i].len;
+		}
+		if (r == 0)
+			r = signals_check(e);
+	}
+	if (r == 0)
+		json_print_items_end(size == 0);
+	return r;
+}
+
+/* ---- the picture ------------------------------------------------------------------------------------------ */
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static int draw(struct vd_image *img, const struct settings *s, struct vd_error *e)
+{
+	struct survey_cell cells[PICTURE_COLUMNS * PICTURE_ROWS_MAX];
+	uint64_t size = vd_image_size(img);
+	struct survey v = {
+		.img = img, .cells = cells, .full = s->full,
+		.cell_bytes = round_up(size / (PICTURE_COLUMNS * PICTURE_ROWS_MAX) + 1, CLASSIFY_BYTES),
+	};
+	int r;
+
+	v.n_cells = (size_t)(round_up(size, v.cell_bytes) / v.cell_bytes);
+	ui_status("looking");
+	r = survey_run(&v, e);
+	ui_status_end();
+	if (r < 0)
+		return r;
+	if (s->output == OUTPUT_SVG)
+		picture_draw_svg(&v, s->operands[0]);
+	else
+		picture_draw(&v);
+	return 0;
+}
+
+static int run(struct settings *s, struct vd_error *e)
+{
+	struct vd_image *img = NULL;
+	struct vd_info info;
+	int r = source_open_metadata(s, s->operands[0], s->format, &img, e);
+
+	if (r == 0)
+		r = source_info(img, &info, e);
+	if (r == 0)
+		r = ui_is_json() ? print_extents(img, &info, e) : draw(img, s, e);
+	if (r == 0 && info.backing_file)
+		ui_note("only this image is shown: holes may be filled by its backing file %s", info.backing_file);
+	vd_image_abort(img);
+	return r;
+}
+
+const struct verb verb_map = {
+	.name = "map",
+	.operands = "IMAGE",
+	.min_operands = 1,
+	.max_operands = 1,
+	.summary = "show what is where on a disk, and what is encrypted",
+	.about = "Shows the disk in IMAGE as a picture: where it holds data, and whether that looks plain, compressed or "
+		 "encrypted. Looks at the bytes as they lie in the host's files, so it needs neither key nor backing file "
+		 "and sees what a thief would see.",
+	.groups = groups,
+	.examples = examples,
+	.run = run,
+};

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every exit status of the command, in one table, and what the command adds to the library's codes. The pages' EXIT
+ * STATUS and the tests are held against it; the codes themselves are in VD_CODE_TABLE of vdisk.h.
+ */
+#ifndef TOOLS_EXIT_H
+#define TOOLS_EXIT_H
+
+/* Failures that only a command can have: symbol, value, exit status, name. Values lie far from the library's. */
+#define EXIT_CODE_TABLE(X) \
+	X(EXIT_ECONFIRM, -1001, 15, "confirmation-needed")
+
+enum exit_code {
+#define EXIT_CODE_ENUM(sym, value, status, name) sym = value,
+	EXIT_CODE_TABLE(EXIT_CODE_ENUM)
+#undef EXIT_CODE_ENUM
+};
+
+/* Statuses that compare shares with qemu-img compare; there they come before those of the table below. */
+enum compare_status {
+	COMPARE_SAME = 0,
+	COMPARE_DIFFER = 1,
+	COMPARE_OPEN_FAILED = 2,
+	COMPARE_TABLES_FAILED = 3,
+	COMPARE_READ_FAILED = 4,
+};
+
+/* Status and reason, as the pages print them. 128 stands for 128 + the number of the signal. */
+#define EXIT_STATUS_TABLE(X)                                                             \
+	X(0, "done; compare: the disks are the same")                                    \
+	X(1, "failed; compare: the disks differ")                                        \
+	X(2, "compare only: an image could not be opened")                               \
+	X(3, "compare only: the tables of an image could not be read")                   \
+	X(4, "compare only: the data of an image could not be read")                     \
+	X(10, "what was checked does not hold")                                          \
+	X(11, "another process uses the image")                                          \
+	X(12, "wrong key or passphrase, or none given for an encrypted image")           \
+	X(13, "a signature or checksum made with a key does not hold")                   \
+	X(14, "not enough space")                                                        \
+	X(15, "a confirmation is needed and could not be asked for")                     \
+	X(63, "the format, or a feature of the image, is not supported")                 \
+	X(64, "wrong usage")                                                             \
+	X(128, "stopped by a signal: 128 and the number of the signal")
+
+/* Exit status and stable name of a failure: a code of the library, of the table above, or a stop by a signal. */
+int exit_status_of(int code);
+const char *exit_name_of(int code);
+
+/* The table row by row, for help and its tests; NULL past the last. */
+struct exit_row {
+	int status;
+	const char *reason;
+};
+const struct exit_row *exit_row(unsigned i);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the options of a command line say, for all verbs in one struct: option tables point into it. Zero is unsaid. */
+#ifndef TOOLS_SETTINGS_H
+#define TOOLS_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <vdisk.h>
+
+/* More than anybody types; a limit so that no table of the command grows with its arguments. */
+#define TEXTS_MAX 32
+
+struct texts {
+	const char *at[TEXTS_MAX];
+	size_t n;
+};
+
+enum secret_kind {
+	SECRET_KEY_FILE,                /* bytes as they are; "-" is standard input */
+	SECRET_PASSPHRASE_FILE,         /* first line; "-" is standard input */
+	SECRET_PASSPHRASE_FD,
+	SECRET_PASSPHRASE_COMMAND,
+	SECRET_OBJECT,                  /* qemu's secret,id=ID,file=FILE */
+};
+struct secret_source {
+	enum secret_kind kind;
+	const char *value;
+};
+/* In the order in which they were given. */
+struct secret_sources {
+	struct secret_source at[TEXTS_MAX];
+	size_t n;
+};
+
+enum output { OUTPUT_HUMAN, OUTPUT_JSON, OUTPUT_SVG };
+enum colour_when { COLOUR_AUTO, COLOUR_ALWAYS, COLOUR_NEVER };
+/* UNSAID is AUTO that spares short jobs and -q the lines. */
+enum progress_how { PROGRESS_UNSAID, PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_LINE, PROGRESS_JSON, PROGRESS_NONE };
+
+/* The image that is made: options of its own and -o. */
+struct new_image {
+	uint64_t size;                  /* -o size= */
+	uint64_t cluster_size, refcount_bits;
+	int compat;                     /* enum compat */
+	int compression;                /* enum vd_compression */
+	bool lazy_refcounts, extended_l2, data_file_raw;
+	const char *data_file, *backing_file, *backing_format;
+	/* encryption */
+	bool encrypt;
+	int encrypt_format;             /* -o encrypt.format=luks is 1: like encrypt */
+	int luks_type;                  /* enum vd_luks_type */
+	int cipher;                     /* enum vd_cipher */
+	int cipher_mode, ivgen;         /* accepted where they say what is done anyway */
+	uint64_t sector_size, pbkdf_iterations, pbkdf_memory;
+	const char *key_secret;         /* -o encrypt.key-secret=ID: of one --object */
+};
+enum compat { COMPAT_DEFAULT, COMPAT_V2, COMPAT_V3 };
+
+struct settings {
+	const char *operands[2];
+	size_t n_operands;
+
+	const char *format;             /* of the image that is read; create: of the new one */
+	const char *target_format;
+	const char *backing_format;
+	const char *second_format;
+	struct texts create_options;    /* -o, unparsed: the target's format says what is known */
+	struct new_image made;
+	bool compress;
+
+	struct secret_sources keys, new_keys;
+
+	struct texts allow;
+	bool force_share, force, yes, no_space_check;
+	bool ignore_trailing_zeros, full;
+	uint64_t threads;
+	int progress;                   /* enum progress_how */
+
+	int output;                     /* enum output */
+	int colour;                     /* enum colour_when */
+	bool quiet, help;
+};
+
+#endif

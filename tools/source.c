@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Brings options, keys and the library's open together. Fetching a key is secrets.c, judging a reference the library. */
+#include "source.h"
+
+#include "fail.h"
+#include "signals.h"
+#include "ui.h"
+
+#define TRIES_MAX 3             /* at the terminal, as login has it */
+
+static struct vd_gate_dirs allowed_dirs(const struct settings *s)
+{
+	return (struct vd_gate_dirs){ s->allow.at, s->allow.n };
+}
+
+static int open_with(const struct settings *s, const char *path, const char *format, unsigned flags,
+		     const struct keys *keys, struct vd_image **out, struct vd_error *e)
+{
+	struct vd_gate_dirs dirs = allowed_dirs(s);
+	struct vd_open_opts o = {
+		.struct_size = sizeof(o), .format = format, .backing_format = s->backing_format,
+		.flags = flags | (s->force_share ? VD_OPEN_FORCE_SHARE : 0),
+		.gate = dirs.n ? vd_gate_below_dirs : NULL, .gate_ctx = &dirs,
+		.keys = keys ? keys->at : NULL, .n_keys = keys ? keys->n : 0,
+	};
+	int r;
+
+	if (o.n_keys)
+		ui_status("deriving key");
+	r = vd_image_open(path, &o, out, e);
+	ui_status_end();
+	return r;
+}
+
+int source_open_metadata(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+			 struct vd_error *e)
+{
+	return open_with(s, path, format, VD_OPEN_METADATA, NULL, out, e);
+}
+
+/* Open until the key fits, as long as there is somebody who types. */
+static int open_asking(const struct settings *s, const char *path, const char *format, struct keys *keys,
+		       struct vd_image **out, struct vd_error *e)
+{
+	int r = VD_EKEY;
+
+	for (int i = 0; i < TRIES_MAX && r == VD_EKEY; i++) {
+		if (i)
+			ui_warn("that key does not fit");
+		r = secrets_ask(path, keys, e);
+		if (r == 0)
+			r = open_with(s, path, format, 0, keys, out, e);
+	}
+	return r;
+}
+
+int source_open(const struct settings *s, const char *path, const char *format, struct keys *keys,
+		struct vd_image **out, struct vd_error *e)
+{
+	int r = keys->n ? 0 : secrets_of_options(s, keys, e);
+	bool is_named = s->keys.n > 0;
+
+	if (r == 0)
+		r = open_with(s, path, format, 0, keys, out, e);
+	if (r == VD_ENOKEY && !is_named) {
+		r = secrets_unasked(CREDENTIAL_KEY, keys, e);
+		if (r == 0)
+			r = keys->n ? open_with(s, path, format, 0, keys, out, e) : open_asking(s, path, format, keys, out, e);
+	}
+	if (r == VD_EKEY)
+		r = secrets_explain(keys, r, e);
+	return r;
+}
+
+int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e)
+{
+	*info = (struct vd_info){ .struct_size = sizeof(*info) };
+	return vd_image_info(img, info, e);
+}
+
+int source_resolve(const struct settings *s, enum vd_reference_kind kind, const char *image, const char *name,
+		   char *path, size_t size, struct vd_error *e)
+{
+	struct vd_gate_dirs dirs = allowed_dirs(s);
+	int r = vd_gate_below_dirs(&dirs, kind, image, name, NULL, path, size, e);
+
+	/* Without --allow the library's own gate opens, which takes relative names only. */
+	if (r == 0 && !dirs.n && name[0] == '/')
+		return fail(e, VD_EREFERENCE, "%s: names the file '%s' by its absolute name", image, name);
+	return r;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Opens images that exist, as the options say: format, locks, what they may refer to, and the key if they need one. */
+#ifndef TOOLS_SOURCE_H
+#define TOOLS_SOURCE_H
+
+#include "secrets.h"
+
+/* Tables only: no key, nothing that the image refers to. */
+int source_open_metadata(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+			 struct vd_error *e);
+/* All of it. Keys are fetched when first needed, asked for when none was given, and kept in `keys` for the next image. */
+int source_open(const struct settings *s, const char *path, const char *format, struct keys *keys,
+		struct vd_image **out, struct vd_error *e);
+int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e);
+
+/* Where the name by which `image` refers to a file leads, by the same gate that opens it: 0, VD_ENOENT, VD_EREFERENCE ... */
+int source_resolve(const struct settings *s, enum vd_reference_kind kind, const char *image, const char *name,
+		   char *path, size_t size, struct vd_error *e);
+
+#endif

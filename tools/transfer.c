@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Runs a copy from names on the command line to the line that says it is done. Copying itself is the library's. */
+#include "transfer.h"
+
+#include <string.h>
+
+#include "fail.h"
+#include "json.h"
+#include "newimage.h"
+#include "output.h"
+#include "progress.h"
+#include "signals.h"
+#include "sizes.h"
+#include "source.h"
+#include "ui.h"
+
+#define EXTENTS 256
+#define HEADER_MAX (16u << 20)  /* the largest LUKS header that the library makes */
+
+/* What the copy came to, for the summary. */
+struct result {
+	struct vd_outcome outcome;
+	uint64_t size;
+	double seconds;
+};
+
+static int look_for_encryption(struct transfer *t, struct vd_error *e)
+{
+	for (struct vd_image *layer = t->from; layer; layer = vd_image_parent(layer)) {
+		struct vd_info info;
+		int r = source_info(layer, &info, e);
+
+		if (r < 0)
+			return r;
+		t->from_is_encrypted |= info.encryption != VD_PLAIN;
+	}
+	return 0;
+}
+
+static int judge_request(struct transfer *t, struct vd_error *e)
+{
+	struct settings *s = t->s;
+	int r = newimage_judge_format(t->format, e);
+
+	if (r == 0)
+		r = newimage_parse(s, t->format, e);
+	if (r < 0)
+		return r;
+	t->encrypt |= s->made.encrypt || s->made.encrypt_format || s->made.key_secret || s->new_keys.n ||
+		      !strcmp(t->format, "luks");
+	if (s->made.backing_file)
+		return fail(e, VD_EUNSUPPORTED, "%s writes whole disks: backing_file is for vdisk create", t->label);
+	if (t->encrypt && s->compress) {
+		fail(e, VD_EUNSUPPORTED, "an image cannot be both compressed and encrypted: compressed clusters are stored in clear");
+		return fail_hint(e, VD_EUNSUPPORTED, "leave out -c");
+	}
+	return 0;
+}
+
+int transfer_open(struct transfer *t, struct vd_error *e)
+{
+	struct settings *s = t->s;
+	const char *in = s->operands[0], *out = s->operands[1];
+	int r = judge_request(t, e);
+
+	/* In this order: "--force" would be bad advice where the output is the input. */
+	if (r == 0)
+		r = output_is_not_file(out, in, e);
+	if (r == 0)
+		r = output_judge(s, out, e);
+	if (r == 0)
+		r = source_open(s, in, s->format, &t->keys, &t->from, e);
+	if (r == 0)
+		r = output_is_not_in(s, out, t->from, e);
+	return r < 0 ? r : look_for_encryption(t, e);
+}
+
+/* An upper bound: what is allocated and yet zeros will not be written. */
+static int data_bytes(struct vd_image *img, uint64_t *bytes, struct vd_error *e)
+{
+	struct vd_extent x[EXTENTS];
+	uint64_t at = 0, size = vd_image_size(img);
+	size_t n;
+
+	*bytes = 0;
+	while (at < size) {
+		int r = vd_image_extents(img, at, size - at, x, EXTENTS, &n, e);
+
+		if (r == 0)
+			r = signals_check(e);
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < n; i++)
+			*bytes += x[i].flags & VD_EXTENT_DATA ? x[i].len : 0;
+		at = x[n - 1].off + x[n - 1].len;
+	}
+	return 0;
+}
+
+static int check_room(const struct transfer *t, uint64_t size, struct vd_error *e)
+{
+	/* A container is full from end to end: in it, a hole would read as noise. */
+	bool is_container = t->encrypt && strcmp(t->format, "qcow2") != 0;
+	uint64_t bytes = size;
+	int r = 0;
+
+	if (t->s->no_space_check || t->s->compress)
+		return 0;
+	if (!is_container)
+		r = data_bytes(t->from, &bytes, e);
+	return r < 0 ? r : output_has_room(t->s->operands[1], bytes + (t->encrypt ? HEADER_MAX : 0), e);
+}
+
+static int size_of_output(const struct transfer *t, uint64_t *size, struct vd_error *e)
+{
+	uint64_t wanted = t->s->made.size;
+
+	*size = vd_image_size(t->from);
+	if (wanted && wanted < *size)
+		return fail(e, VD_EARG, "size: the disk has %llu bytes, and %llu are wanted", (unsigned long long)*size,
+			    (unsigned long long)wanted);
+	*size = wanted ? wanted : *size;
+	return 0;
+}
+
+static int make_output(struct transfer *t, uint64_t size, struct vd_image **to, struct vd_error *e)
+{
+	struct vd_key *key = NULL;
+	struct vd_create_opts o;
+	int r = newimage_opts(t->s, t->format, &o, e);
+
+	if (r == 0 && t->encrypt)
+		r = secrets_for_new(t->s, t->s->operands[1], t->credential, &key, e);
+	if (r < 0)
+		return r;
+	o.key = key;
+	o.size = size;
+	if (key)
+		ui_status("deriving key");
+	r = vd_image_create(t->s->operands[1], &o, to, e);
+	ui_status_end();
+	vd_key_free(key);
+	return r;
+}
+
+static int copy(struct transfer *t, struct vd_image *to, struct result *res, struct vd_error *e)
+{
+	struct vd_job job = progress_start(t->s, t->label);
+	int r = signals_check(e);
+
+	if (r == 0)
+		r = vd_image_copy(t->from, to, t->s->compress, &job, &res->outcome, e);
+	if (r == 0)
+		r = vd_image_commit(to, e);
+	res->seconds = progress_end();
+	return r;
+}
+
+static void print_summary(const struct transfer *t, const struct result *res)
+{
+	const char *const *names = t->s->operands;
+	double speed = res->seconds > 0 ? (double)res->outcome.done / res->seconds : 0;
+	struct json_object *j;
+
+	if (!ui_is_json()) {
+		ui_summary("%s: %s, %s, disk of %s, %s written in %.2f s, %s/s", names[1], t->format,
+			   t->encrypt ? "encrypted" : "not encrypted", size_show((double)res->size).s,
+			   size_show((double)res->outcome.written).s, res->seconds, size_show(speed).s);
+		return;
+	}
+	j = json_new();
+	json_put_text(j, "type", "summary");
+	json_put_text(j, "verb", t->label);
+	json_put_text(j, "image", names[0]);
+	json_put_text(j, "output", names[1]);
+	json_put_text(j, "format", t->format);
+	json_put_bool(j, "encrypted", t->encrypt);
+	json_put_u64(j, "virtual-size", res->size);
+	json_put_u64(j, "done", res->outcome.done);
+	json_put_u64(j, "written", res->outcome.written);
+	json_put_u64(j, "packed-in-clear", res->outcome.packed_in_clear);
+	json_put_bool(j, "consistent", !t->s->force_share);
+	json_put(j, "seconds", json_object_new_double(res->seconds));
+	json_put_u64(j, "speed", (uint64_t)speed);
+	json_print(j);
+}
+
+static void tell(const struct transfer *t, const struct result *res)
+{
+	if (res->outcome.packed_in_clear)
+		ui_warn("%s: %s of this encrypted disk were compressed, and so stored in clear", t->s->operands[0],
+			size_show((double)res->outcome.packed_in_clear).s);
+	if (t->s->force_share)
+		ui_note("read while another process may have been writing: the output may be inconsistent");
+	print_summary(t, res);
+}
+
+/* The library says that the job was cancelled; the user wants to know what is left of it. */
+static int explain_stop(const struct transfer *t, int code, struct vd_error *e)
+{
+	const char *out = t->s->operands[1];
+	int r = code == VD_ECANCELLED ? signals_check(e) : 0;
+
+	if (!r)
+		return code;
+	if (output_is_device(out))
+		return fail(e, r, "%s; %s is half written", strdupa(e->message), out);
+	return fail(e, r, "%s; %s was not written", strdupa(e->message), out);
+}
+
+int transfer_run(struct transfer *t, struct vd_error *e)
+{
+	struct result res = { .outcome.struct_size = sizeof(res.outcome) };
+	struct vd_image *to = NULL;
+	uint64_t size;
+	int r = size_of_output(t, &size, e);
+
+	if (r == 0)
+		r = check_room(t, size, e);
+	if (r == 0)
+		r = make_output(t, size, &to, e);
+	if (r == 0)
+		r = copy(t, to, &res, e);
+	if (r < 0) {
+		vd_image_abort(to);
+		return explain_stop(t, r, e);
+	}
+	res.size = vd_image_size(to);
+	r = vd_image_close(to, e);
+	if (r == 0)
+		tell(t, &res);
+	return r;
+}
+
+void transfer_end(struct transfer *t)
+{
+	vd_image_abort(t->from);
+	secrets_free(&t->keys);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The verbs: each is described in its cmd_<verb>.c; main.c lists them. */
+#ifndef TOOLS_VERBS_H
+#define TOOLS_VERBS_H
+
+#include "opts.h"
+
+extern const struct verb verb_info;
+extern const struct verb verb_create;
+extern const struct verb verb_convert;
+extern const struct verb verb_encrypt;
+extern const struct verb verb_decrypt;
+extern const struct verb verb_map;
+extern const struct verb verb_compare;
+
+#endif
