@@ -44,7 +44,7 @@ for sector in 512 4096; do
 	check "and finds the disk, sectors of $sector" cmp -n "$size" got.raw disk.raw
 	cp got.raw mirror.raw
 	qemu_io -f raw mirror.raw < commands
-	check "vdisk writes into it, sectors of $sector" with_commands commands "$imgio" -w -k key k.luks
+	check "vdisk writes into it, sectors of $sector" with_commands commands "$imgio" -w -f luks -k key k.luks
 	rm -f header
 	check "cryptsetup decrypts what vdisk wrote, sectors of $sector" cryptsetup reencrypt --decrypt --force-offline-reencrypt \
 		--header header -q --key-file key k.luks

@@ -69,7 +69,8 @@ for raw in off on; do
 	check "qemu reads the external data file, data_file_raw=$raw" is_disk x.qcow2 mirror.raw
 	check "every count is right with an external data file, data_file_raw=$raw" is_sound x.qcow2
 done
-check "the raw data file is the disk, written in place" cmp x.data mirror.raw
+# qemu, too, fills the last cluster of the data file up.
+check "the raw data file is the disk, written in place" cmp -n "$size" x.data mirror.raw
 
 # Internal snapshots stay what they were, also where they share every cluster with the active layer.
 seed=$((seed + 1))

@@ -65,6 +65,11 @@ field() {
 	dd if="$1" bs=1 skip="$2" count="$3" status=none | od -An -v -tx1 | tr -d ' \n'
 }
 
+# holds_no TEXT FILE: FILE is there and TEXT is nowhere in it.
+holds_no() {
+	[ -s "$2" ] && ! grep -q "$1" "$2"
+}
+
 # is_disk IMAGE RAW: qemu reads of IMAGE what RAW holds, and no more.
 is_disk() {
 	rm -f by-qemu.raw
