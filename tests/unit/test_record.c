@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 #include "libvdisk/io/mem.h"
@@ -284,14 +285,16 @@ static void a_flush_covers_only_what_ended_before_it_began(void **state)
 	struct vd_io *io = open_io(f, "a", VD_IO_CREATE);
 	struct vd_crash c;
 	pthread_t thread;
+	uint64_t before;
 	void *failed;
 	char buf[8];
 
 	put_at(io, 'A', 4, 0);
+	before = vd_record_tick(f->rec);
 	f->slow.flush_us = 200000;
 	assert_int_equal(pthread_create(&thread, NULL, flush_slowly, io), 0);
-	while (vd_record_tick(f->rec) < 5) /* begin and end of create and write, begin of the flush */
-		;
+	while (vd_record_tick(f->rec) == before)
+		sched_yield();
 	put_at(io, 'B', 4, 4);
 	pthread_join(thread, &failed);
 	assert_null(failed);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 
 #include "libvdisk/io/mem.h"
@@ -167,14 +168,16 @@ static void *flush_in_thread(void *arg)
 static void a_write_during_a_flush_needs_the_next_one(void **state)
 {
 	struct fixture *f = *state;
+	uint64_t before;
 	pthread_t thread;
 	void *failed;
 
 	assert_int_equal(vd_set_pwrite(f->set, 0, "x", 1, 0, NULL), 0);
+	before = vd_record_tick(f->rec);
 	f->slow.flush_us = 300000;
 	assert_int_equal(pthread_create(&thread, NULL, flush_in_thread, f), 0);
-	while (vd_record_tick(f->rec) < 3) /* begin and end of the write, begin of the flush */
-		;
+	while (vd_record_tick(f->rec) == before)
+		sched_yield();
 	assert_int_equal(vd_set_pwrite(f->set, 0, "y", 1, 0, NULL), 0);
 	assert_int_equal(pthread_join(thread, &failed), 0);
 	assert_null(failed);
