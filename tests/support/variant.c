@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Makes and opens the images of the table, and asks qemu-img about them. */
+#include "tests/support/variant.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
+
+#define KEY "correct horse"
+#define KDF { .iterations = 1000 }      /* the least that LUKS allows: keys are not what is tried here */
+#define KIB 1024
+#define MIB (1024 * 1024)
+/* Ends in the middle of a cluster of every size. */
+#define TAIL 1536
+
+#define RAW &vd_format_raw
+#define TOY &vd_format_toy
+#define QCOW2 &vd_format_qcow2
+
+const struct variant variants[] = {
+	{ "raw", RAW, 0, MIB + 777, 64 * KIB, { 0 } },
+	{ "toy", TOY, 0, 40 * TOY_BLOCK + TAIL, TOY_BLOCK, { 0 } },
+	{ "toy over raw", TOY, VARIANT_OVER_RAW, 40 * TOY_BLOCK + TAIL, TOY_BLOCK, { 0 } },
+	{ "toy over toy", TOY, VARIANT_OVER_SAME, 40 * TOY_BLOCK + TAIL, TOY_BLOCK, { 0 } },
+	{ "qcow2", QCOW2, 0, 4 * MIB + TAIL, 64 * KIB, { 0 } },
+	{ "qcow2 4k", QCOW2, 0, 3 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
+	{ "qcow2 512", QCOW2, 0, 512 * KIB + 512, 512, { .cluster_size = 512 } },
+	{ "qcow2 512 refcount 1", QCOW2, 0, 512 * KIB + 512, 512, { .cluster_size = 512, .refcount_bits = 1 } },
+	{ "qcow2 4k refcount 64", QCOW2, 0, 3 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB, .refcount_bits = 64 } },
+	{ "qcow2 v2", QCOW2, 0, 2 * MIB + TAIL, 64 * KIB, { .flags = VD_CREATE_COMPAT_V2 } },
+	{ "qcow2 v2 over raw", QCOW2, VARIANT_OVER_RAW, 2 * MIB + TAIL, 4 * KIB,
+	  { .flags = VD_CREATE_COMPAT_V2, .cluster_size = 4 * KIB } },
+	{ "qcow2 extended l2", QCOW2, 0, 2 * MIB + TAIL, 16 * KIB, { .flags = VD_CREATE_EXTENDED_L2, .cluster_size = 16 * KIB } },
+	{ "qcow2 extended l2 over raw", QCOW2, VARIANT_OVER_RAW, 2 * MIB + TAIL, 16 * KIB,
+	  { .flags = VD_CREATE_EXTENDED_L2, .cluster_size = 16 * KIB } },
+	{ "qcow2 lazy", QCOW2, 0, 2 * MIB + TAIL, 16 * KIB, { .flags = VD_CREATE_LAZY_REFCOUNTS, .cluster_size = 16 * KIB } },
+	{ "qcow2 over raw", QCOW2, VARIANT_OVER_RAW, 4 * MIB + TAIL, 64 * KIB, { 0 } },
+	{ "qcow2 over qcow2", QCOW2, VARIANT_OVER_SAME, 3 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
+	{ "qcow2 deflate", QCOW2, VARIANT_PACKED, 3 * MIB + TAIL, 16 * KIB, { .cluster_size = 16 * KIB } },
+	{ "qcow2 zstd", QCOW2, VARIANT_PACKED, 3 * MIB + TAIL, 64 * KIB, { .compression = VD_COMPRESSION_ZSTD } },
+	{ "qcow2 data file", QCOW2, 0, 3 * MIB + TAIL, 64 * KIB, { .data_file = "x" } },
+	{ "qcow2 raw data file", QCOW2, 0, 3 * MIB + TAIL, 64 * KIB, { .data_file = "x", .flags = VD_CREATE_DATA_FILE_RAW } },
+	{ "qcow2 snapshot", QCOW2, VARIANT_SNAPSHOT, 2 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
+	{ "qcow2 luks", QCOW2, VARIANT_LUKS, 3 * MIB + TAIL, 64 * KIB, { .kdf = KDF } },
+	{ "qcow2 luks 4k over raw", QCOW2, VARIANT_LUKS | VARIANT_OVER_RAW, 3 * MIB + TAIL, 4 * KIB,
+	  { .cluster_size = 4 * KIB, .kdf = KDF } },
+	{ "luks1", RAW, VARIANT_LUKS, MIB + TAIL, 4 * KIB, { .luks_type = VD_LUKS1, .kdf = KDF } },
+	{ "luks2 4096", RAW, VARIANT_LUKS, MIB + 4096, 4 * KIB,
+	  { .luks_type = VD_LUKS2, .luks_sector_size = 4096, .kdf = { .iterations = 4, .memory_kib = 64 } } },
+};
+const size_t n_variants = sizeof(variants) / sizeof(variants[0]);
+
+/* ---- the peer ----------------------------------------------------------------------------------------- */
+
+/* Runs a command, its output in the file "peer.log"; the exit status. */
+static int run_peer(const char *const argv[])
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int log = open("peer.log", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+		dup2(log, 1);
+		dup2(log, 2);
+		execvp(argv[0], (char *const *)argv);
+		_exit(127);
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+#define PEER(...) run_peer((const char *const[]){ "qemu-img", __VA_ARGS__, NULL })
+
+static void fail_with_log(const char *what, const struct variant *v, int status)
+{
+	char text[2000] = "";
+	FILE *log = fopen("peer.log", "r");
+
+	if (log) {
+		text[fread(text, 1, sizeof(text) - 1, log)] = '\0';
+		fclose(log);
+	}
+	fail_msg("%s: %s, exit status %d:\n%s", v->name, what, status, text);
+}
+
+bool peer_is_here(void)
+{
+	static int status = -1;
+
+	if (status < 0)
+		status = PEER("--version");
+	return status == 0;
+}
+
+bool peer_knows(const struct variant *v)
+{
+	return peer_is_here() && v->format == &vd_format_qcow2;
+}
+
+static void save(const struct variant *v, struct vd_host *mem)
+{
+	struct vd_error e;
+	FILE *key = fopen("key", "w");
+
+	assert_non_null(key);
+	fputs(KEY, key);
+	assert_int_equal(fclose(key), 0);
+	if (vd_crash_save(mem, ".", &e) < 0)
+		fail_msg("%s: %s", v->name, e.message);
+}
+
+static const char *image_opts(const struct variant *v)
+{
+	return v->flags & VARIANT_LUKS ? "driver=qcow2,file.filename=d,encrypt.key-secret=s" : "driver=qcow2,file.filename=d";
+}
+
+void peer_check(const struct variant *v, struct vd_host *mem, bool may_leak)
+{
+	int status;
+
+	save(v, mem);
+	status = PEER("check", "--object", "secret,id=s,file=key", "--image-opts", image_opts(v));
+	/* 3: leaked clusters, and nothing worse (qemu-img(1)). */
+	if (status != 0 && !(may_leak && status == 3))
+		fail_with_log("qemu-img check", v, status);
+}
+
+void peer_compare(const struct variant *v, struct vd_host *mem, const struct model *m)
+{
+	FILE *raw = fopen("model", "w");
+	int status;
+
+	save(v, mem);
+	assert_non_null(raw);
+	assert_int_equal(fwrite(m->bytes, 1, m->size, raw), m->size);
+	assert_int_equal(fclose(raw), 0);
+	status = PEER("compare", "--object", "secret,id=s,file=key", "--image-opts", image_opts(v),
+		      "driver=raw,file.filename=model");
+	if (status != 0)
+		fail_with_log("qemu-img compare", v, status);
+}
+
+/* ---- making ------------------------------------------------------------------------------------------- */
+
+static struct vd_key *key_of(const struct variant *v)
+{
+	struct vd_key *key = NULL;
+
+	if (v->flags & VARIANT_LUKS)
+		assert_int_equal(vd_key_from_bytes(KEY, strlen(KEY), &key, NULL), 0);
+	return key;
+}
+
+int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flags, struct vd_image **img,
+		    struct vd_error *e)
+{
+	struct vd_open_opts opts = disk_open_opts(v->format, flags);
+	struct vd_key *key = key_of(v);
+	int r;
+
+	if (key && v->format == &vd_format_raw)
+		opts.format = "luks";
+	opts.keys = &key;
+	opts.n_keys = key ? 1 : 0;
+	r = vd_image_open_on(host, v->format, "d", &opts, img, e);
+	vd_key_free(key);
+	return r;
+}
+
+struct vd_image *variant_open(const struct variant *v, unsigned flags)
+{
+	struct vd_image *img = NULL;
+	struct vd_error e;
+
+	expect_ok(variant_open_on(v, disks.host, flags, &img, &e), &e);
+	return img;
+}
+
+/* The parent "p": a third shorter than the disk, some of it zeros. */
+static void make_parent(const struct variant *v, struct model *m)
+{
+	struct model below;
+	struct vd_image *img;
+	const struct vd_format *format = v->flags & VARIANT_OVER_RAW ? &vd_format_raw : v->format;
+
+	model_init(&below, vd_round_down(m->size / 3 * 2, 512) + (format == &vd_format_raw ? 99 : 0), m->chance);
+	disk_make(format, "p", below.size, NULL);
+	img = disk_open(format, "p", VD_OPEN_WRITE);
+	model_write(&below, img, 0, below.size);
+	model_zero(&below, img, below.size / 4, below.size / 4);
+	disk_close(img);
+	memcpy(m->bytes, below.bytes, below.size);
+	model_free(&below);
+}
+
+/* Every other unit, some of them hard to pack; the core is asked as the copying workers do. */
+static void pack_units(const struct variant *v, struct model *m, struct vd_image *img)
+{
+	vd_auto_free uint8_t *packed = malloc(v->unit);
+	struct vd_error e;
+
+	expect_ok(vd_write_start(img, &e), &e);
+	for (uint64_t off = 0; off + v->unit <= m->size; off += 2 * v->unit) {
+		struct vd_resv r = { .off = off, .len = v->unit };
+		size_t n = 0;
+
+		memset(m->bytes + off, chance_next(&m->chance), v->unit);
+		for (uint64_t i = 0, noise = chance_below(&m->chance, v->unit); i < noise; i += 3)
+			m->bytes[off + i] = chance_next(&m->chance);
+		expect_ok(vd_codec_pack(img->codec, img->info.codec, packed, v->unit - 1, m->bytes + off, v->unit, &n, &e), &e);
+		r.packed_len = n;
+		expect_ok(vd_write_reserve(img, &r, &e), &e);
+		expect_ok(vd_write_complete(img, &r, n ? packed : m->bytes + off, &e), &e);
+	}
+}
+
+static void create(const struct variant *v, struct model *m)
+{
+	struct vd_create_opts opts = v->opts;
+	struct vd_key *key = key_of(v);
+	struct vd_image *img;
+
+	opts.struct_size = sizeof(opts);
+	opts.format = v->format->name;
+	opts.size = v->size;
+	opts.gate = disks_gate;
+	opts.key = key;
+	if (v->flags & (VARIANT_OVER_RAW | VARIANT_OVER_SAME)) {
+		opts.backing_file = "p";
+		opts.backing_format = v->flags & VARIANT_OVER_RAW ? "raw" : v->format->name;
+	}
+	img = disk_create(v->format, "d", &opts);
+	vd_key_free(key);
+	if (v->flags & VARIANT_PACKED)
+		pack_units(v, m, img);
+	/* A new container reads as noise. */
+	if (img->layer.is_container)
+		model_zero(m, img, 0, m->size);
+	disk_commit(img);
+	disk_close(img);
+}
+
+static void load_file(const char *path)
+{
+	struct stat st;
+	vd_auto_fd int fd = open(path, O_RDONLY);
+	vd_auto_free uint8_t *bytes = NULL;
+
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	bytes = malloc(st.st_size);
+	assert_int_equal(read(fd, bytes, st.st_size), st.st_size);
+	assert_int_equal(vd_mem_put(disks.mem, path, bytes, st.st_size, NULL), 0);
+}
+
+/* Snapshots are made by the peer: all that is written so far has two owners afterwards. */
+static bool take_snapshot(const struct variant *v, struct model *m)
+{
+	struct vd_image *img;
+	int status;
+
+	if (!peer_is_here())
+		return false;
+	img = variant_open(v, VD_OPEN_WRITE);
+	model_write(m, img, 0, m->size / 2);
+	disk_close(img);
+	save(v, disks.mem);
+	status = PEER("snapshot", "-c", "s", "d");
+	if (status)
+		fail_with_log("qemu-img snapshot", v, status);
+	load_file("d");
+	return true;
+}
+
+bool variant_make(const struct variant *v, struct model *m)
+{
+	if (v->flags & (VARIANT_OVER_RAW | VARIANT_OVER_SAME))
+		make_parent(v, m);
+	create(v, m);
+	return !(v->flags & VARIANT_SNAPSHOT) || take_snapshot(v, m);
+}
