@@ -69,7 +69,9 @@ static int file_failed_at(struct vd_io *io, int err, uint64_t off, const char *w
 		e->has_offset = true;
 		e->offset = off;
 	}
-	return r;
+	if (r == VD_ENOSPC)
+		return vd_hint(e, r, "free some space there, or write to another place");
+	return vd_hint(e, r, "the disk, or the way to it, is failing: see the kernel's log, and keep a copy");
 }
 
 static int file_pread(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e)
@@ -287,7 +289,9 @@ static int failed_to_open(const char *path, bool is_device, int err, struct vd_e
 	r = vd_fail_errno(e, err, "%s: opening failed", path);
 	if (err == EBUSY && is_device)
 		return vd_hint(e, r, "the device is mounted or part of another device: unmount or release it first");
-	return r;
+	if (r == VD_EACCESS)
+		return vd_hint(e, r, "act as a user who may, or change the permissions of the file or its folder");
+	return r == VD_ENOENT ? vd_hint(e, r, "check the spelling, and that the folder exists") : r;
 }
 
 /* Judges what a path leads to before it is opened: even to open a pipe or a device of another kind can do harm. */

@@ -223,7 +223,7 @@ static int busy(int fd, off_t byte, const char *path, unsigned flags, struct vd_
 	int r;
 
 	if (!find_holder(fd, byte, &h))
-		r = vd_fail(e, VD_EBUSY, "%s: in use: another process %s", path, does);
+		r = vd_fail(e, VD_EBUSY, "%s: in use: another process, which this user cannot see, %s", path, does);
 	else if (h.pid == getpid())
 		r = vd_fail(e, VD_EBUSY, "%s: in use: this process itself (%ld) %s already", path, h.pid, does);
 	else

@@ -238,6 +238,7 @@ static void failures_to_open_name_path_and_reason(void **state)
 	assert_int_equal(try_open("no/such", 0, &e), VD_ENOENT);
 	assert_string_equal(e.message, "no/such: opening failed: No such file or directory");
 	assert_int_equal(e.sys_errno, ENOENT);
+	assert_string_equal(e.hint, "check the spelling, and that the folder exists");
 	write_file("f", "abc", 3);
 	assert_int_equal(try_open("f", VD_IO_CREATE, &e), VD_EEXIST);
 	assert_int_equal(try_open("f/x", 0, &e), VD_ENOENT);
@@ -275,6 +276,7 @@ static void a_full_file_system_is_no_space(void **state)
 	assert_true(e.has_offset);
 	assert_int_equal(e.offset, MIB);
 	assert_non_null(strstr(e.message, "f: writing at offset 1048576 failed"));
+	assert_string_equal(e.hint, "free some space there, or write to another place");
 	vd_io_abort(io);
 }
 

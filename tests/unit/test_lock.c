@@ -298,6 +298,16 @@ static void qemu_shares_what_we_read(void **state)
 	vd_io_abort(io);
 }
 
+/* A lock that cannot be taken for another reason than a holder: O_PATH stands for a file system without locks. */
+static void want_of_locks_is_no_obstacle(void **state)
+{
+	int fd = open(IMAGE, O_PATH | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(vd_lock_file(fd, IMAGE, VD_IO_WRITE, NULL), 0);
+	close(fd);
+}
+
 static void our_locks_do_not_pass_to_children(void **state)
 {
 	struct vd_io *io = hold(VD_IO_WRITE);
@@ -329,6 +339,7 @@ int main(void)
 		ON_FILE(what_qemu_reads_can_be_read_but_not_written),
 		ON_FILE(qemu_refuses_what_we_write),
 		ON_FILE(qemu_shares_what_we_read),
+		ON_FILE(want_of_locks_is_no_obstacle),
 		ON_FILE(our_locks_do_not_pass_to_children),
 	};
 
