@@ -173,7 +173,8 @@ int vd_read(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd
 	uint8_t *p = buf;
 	size_t inside = off >= img->size ? 0 : vd_min_u64(len, img->size - off);
 
-	memset(p + inside, 0, len - inside);
+	if (inside < len)
+		memset(p + inside, 0, len - inside);
 	return inside ? read_inside(img, p, inside, off, e) : 0;
 }
 
