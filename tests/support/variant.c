@@ -157,8 +157,8 @@ static struct vd_key *key_of(const struct variant *v)
 	return key;
 }
 
-int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flags, struct vd_image **img,
-		    struct vd_error *e)
+int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flags, uint64_t cache_bytes,
+		    struct vd_image **img, struct vd_error *e)
 {
 	struct vd_open_opts opts = disk_open_opts(v->format, flags);
 	struct vd_key *key = key_of(v);
@@ -166,6 +166,7 @@ int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flag
 
 	if (key && v->format == &vd_format_raw)
 		opts.format = "luks";
+	opts.cache_bytes = cache_bytes;
 	opts.keys = &key;
 	opts.n_keys = key ? 1 : 0;
 	r = vd_image_open_on(host, v->format, "d", &opts, img, e);
@@ -178,7 +179,7 @@ struct vd_image *variant_open(const struct variant *v, unsigned flags)
 	struct vd_image *img = NULL;
 	struct vd_error e;
 
-	expect_ok(variant_open_on(v, disks.host, flags, &img, &e), &e);
+	expect_ok(variant_open_on(v, disks.host, flags, 0, &img, &e), &e);
 	return img;
 }
 

@@ -30,9 +30,9 @@ extern const size_t n_variants;
 
 /* Makes it; the model gets its content. False: the peer that it needs is missing. */
 bool variant_make(const struct variant *v, struct model *m);
-/* From any host that has its files. */
-int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flags, struct vd_image **img,
-		    struct vd_error *e);
+/* From any host that has its files. cache_bytes: 0: the default; 1: as little as possible. */
+int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flags, uint64_t cache_bytes,
+		    struct vd_image **img, struct vd_error *e);
 struct vd_image *variant_open(const struct variant *v, unsigned flags);
 
 /* Whether the peer, qemu-img, is installed; and whether it knows the format. */

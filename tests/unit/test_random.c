@@ -5,6 +5,7 @@
  * VD_RANDOM_SEED: another sequence of them.
  */
 #include "libvdisk/base/checked.h"
+#include "tests/support/qcow2_check.h"
 #include "tests/support/tempdir.h"
 #include "tests/support/variant.h"
 
@@ -114,6 +115,17 @@ static void work(struct run *r, uint64_t n)
 	disk_close(r->img);
 }
 
+static void check_tables(const struct variant *v)
+{
+	struct qcow2_verdict verdict;
+
+	if (v->format != &vd_format_qcow2)
+		return;
+	verdict = qcow2_check(disks.mem, "d");
+	if (verdict.n_errors + verdict.n_leaks)
+		fail_msg("%u errors, %u leaks in the tables: %s", verdict.n_errors, verdict.n_leaks, verdict.first);
+}
+
 static struct run run;
 
 static int start(void **state)
@@ -141,6 +153,7 @@ static void image_reads_what_was_written(void **state)
 	if (!variant_make(v, &run.m))
 		skip();
 	work(&run, setting("VD_RANDOM_OPS", OPS));
+	check_tables(v);
 	if (!peer_knows(v))
 		return;
 	peer_check(v, disks.mem, false);
