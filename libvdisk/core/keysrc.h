@@ -17,7 +17,8 @@ struct vd_bytes vd_key_bytes(const struct vd_key *key);
  * many bytes of it vd_luks_inspect() needs: the whole header with its key material.
  */
 int vd_luks_probe(struct vd_bytes head, uint64_t *header_len);
-#define VD_LUKS_PROBE_LEN 4096
+/* Holds the binary header and the JSON text of LUKS2, which says how long all of it is. */
+#define VD_LUKS_PROBE_LEN 65536
 
 /*
  * Judges a header (private copy of the caller: bytes that cannot change under us) and fills `info`. Accepts only what

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A strict reader of JSON text (RFC 8259). What the members mean is luks2.c's business. */
+#include "keys/json.h"
+
+#include "libvdisk/base/checked.h"
+
+#include <string.h>
+
+#define MAX_DEPTH 16 /* LUKS2 metadata have 4 levels; tokens of others a few more */
+
+/* A position in the text; p == NULL after a fault, which every step passes on. */
+struct at {
+	const char *p, *end;
+};
+
+static char peek(const struct at *a)
+{
+	return a->p && a->p < a->end ? *a->p : '\0';
+}
+
+static void skip_blanks(struct at *a)
+{
+	while (peek(a) == ' ' || peek(a) == '\n' || peek(a) == '\t' || peek(a) == '\r')
+		a->p++;
+}
+
+static void expect(struct at *a, char c)
+{
+	if (a->p && peek(a) == c && c)
+		a->p++;
+	else
+		a->p = NULL;
+}
+
+static void skip_string(struct at *a)
+{
+	expect(a, '"');
+	while (a->p && peek(a) != '"') {
+		if (peek(a) == '\\')
+			a->p++;
+		/* Control characters, the end of the text among them, may not stand in a string. */
+		if ((unsigned char)peek(a) < 0x20)
+			a->p = NULL;
+		else
+			a->p++;
+	}
+	expect(a, '"');
+}
+
+/* Numbers and the three words: more is let through than is legal, and then equal to nothing that is asked for. */
+static void skip_word(struct at *a)
+{
+	static const char letters[] = "+-.0123456789Eaeflnrstu";
+	const char *start = a->p;
+
+	while (peek(a) && strchr(letters, peek(a)))
+		a->p++;
+	if (a->p == start)
+		a->p = NULL;
+}
+
+static void skip_value(struct at *a, int depth);
+
+static void skip_member(struct at *a, bool in_object, int depth)
+{
+	skip_blanks(a);
+	if (in_object) {
+		skip_string(a);
+		skip_blanks(a);
+		expect(a, ':');
+	}
+	skip_value(a, depth);
+}
+
+static void skip_container(struct at *a, int depth)
+{
+	bool in_object = peek(a) == '{';
+	char close = in_object ? '}' : ']';
+
+	a->p = depth < MAX_DEPTH ? a->p + 1 : NULL;
+	skip_blanks(a);
+	if (peek(a) == close) {
+		a->p++;
+		return;
+	}
+	skip_member(a, in_object, depth + 1);
+	while (peek(a) == ',') {
+		a->p++;
+		skip_member(a, in_object, depth + 1);
+	}
+	expect(a, close);
+}
+
+/* Past one value and the blanks around it. */
+static void skip_value(struct at *a, int depth)
+{
+	skip_blanks(a);
+	if (peek(a) == '{' || peek(a) == '[')
+		skip_container(a, depth);
+	else if (peek(a) == '"')
+		skip_string(a);
+	else if (a->p)
+		skip_word(a);
+	skip_blanks(a);
+}
+
+static struct vd_json trimmed(const char *from, const char *to)
+{
+	struct at a = { from, to };
+
+	skip_blanks(&a);
+	while (to > a.p && strchr(" \n\t\r", to[-1]))
+		to--;
+	return (struct vd_json){ a.p, (size_t)(to - a.p) };
+}
+
+struct vd_json vd_json_of(struct vd_bytes text)
+{
+	const char *p = (const char *)text.p;
+	struct at a = { p, p + text.len };
+
+	if (!text.len)
+		return (struct vd_json){ 0 };
+	skip_value(&a, 0);
+	if (a.p != a.end)
+		return (struct vd_json){ 0 };
+	return trimmed(p, a.end);
+}
+
+static bool is_container(struct vd_json v)
+{
+	return v.len && (*v.p == '{' || *v.p == '[');
+}
+
+bool vd_json_next(struct vd_json container, size_t *at, struct vd_json *key, struct vd_json *value)
+{
+	struct at a = { container.p + *at, container.p + container.len };
+	const char *start;
+
+	*key = (struct vd_json){ 0 };
+	if (!is_container(container))
+		return false;
+	a.p++; /* the bracket, or the comma where the last call has stopped */
+	skip_blanks(&a);
+	if (peek(&a) == '}' || peek(&a) == ']' || a.p >= a.end)
+		return false;
+	if (*container.p == '{') {
+		start = a.p;
+		skip_string(&a);
+		*key = trimmed(start, a.p ? a.p : start);
+		skip_blanks(&a);
+		expect(&a, ':');
+	}
+	start = a.p;
+	skip_value(&a, 0);
+	if (!a.p)
+		return false;
+	*value = trimmed(start, a.p);
+	*at = (size_t)(a.p - container.p);
+	return true;
+}
+
+size_t vd_json_count(struct vd_json container)
+{
+	struct vd_json key, value;
+	size_t at = 0, n = 0;
+
+	while (vd_json_next(container, &at, &key, &value))
+		n++;
+	return n;
+}
+
+struct vd_json vd_json_text(struct vd_json value)
+{
+	if (value.len < 2 || *value.p != '"')
+		return (struct vd_json){ 0 };
+	return (struct vd_json){ value.p + 1, value.len - 2 };
+}
+
+bool vd_json_is(struct vd_json value, const char *string)
+{
+	struct vd_json text = vd_json_text(value);
+
+	return text.p && text.len == strlen(string) && !memcmp(text.p, string, text.len);
+}
+
+struct vd_json vd_json_get(struct vd_json object, const char *name)
+{
+	struct vd_json key, value;
+	size_t at = 0;
+
+	while (vd_json_next(object, &at, &key, &value))
+		if (vd_json_is(key, name))
+			return value;
+	return (struct vd_json){ 0 };
+}
+
+bool vd_json_u64(struct vd_json value, uint64_t *out)
+{
+	struct vd_json digits = value.len && *value.p == '"' ? vd_json_text(value) : value;
+	uint64_t n = 0;
+
+	if (!digits.len)
+		return false;
+	for (size_t i = 0; i < digits.len; i++) {
+		if (digits.p[i] < '0' || digits.p[i] > '9')
+			return false;
+		if (!vd_mul_u64(n, 10, &n) || !vd_add_u64(n, (uint64_t)(digits.p[i] - '0'), &n))
+			return false;
+	}
+	*out = n;
+	return true;
+}

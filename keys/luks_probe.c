@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Recognises LUKS headers and says what the two versions have in common. What each holds is judged in luks1.c and luks2.c. */
+#include "keys/luks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* LUKS1 spec 1.2.3, figure 1, and LUKS2 spec 1.1.4, 2.1: both begin with the magic and a 16-bit version. */
+static const uint8_t magic[6] = { 'L', 'U', 'K', 'S', 0xba, 0xbe };
+
+int vd_luks_probe(struct vd_bytes head, uint64_t *header_len)
+{
+	if (head.len < 8 || memcmp(head.p, magic, sizeof(magic)))
+		return 0;
+	switch (vd_get_be16(head.p + 6)) {
+	case 1:
+		*header_len = vd_luks1_extent(head);
+		return VD_LUKS1;
+	case 2:
+		*header_len = vd_luks2_extent(head);
+		return VD_LUKS2;
+	default:
+		return 0;
+	}
+}
+
+uint64_t vd_luks_payload_off(enum vd_luks_type type)
+{
+	/* 2 MiB instead of qemu's 4040 sectors: a multiple of every format's block; qemu and cryptsetup read any. 16 MiB: cryptsetup's. */
+	return type == VD_LUKS2 ? 16 << 20 : 2 << 20;
+}
+
+int vd_luks_judge_cipher(const char *cipher, const char *mode, uint64_t key_bytes, struct vd_luks_info *info,
+			 struct vd_error *e)
+{
+	if (!strcmp(cipher, "cipher_null"))
+		return vd_fail(e, VD_EUNSUPPORTED, "the LUKS header asks for the null cipher: nothing would be encrypted");
+	if (strcmp(cipher, "aes") || (strcmp(mode, "xts-plain64") && strcmp(mode, "xts-plain"))) {
+		vd_fail(e, VD_EUNSUPPORTED, "cipher %s-%s is not supported", cipher, mode);
+		return vd_hint(e, VD_EUNSUPPORTED, "aes-xts-plain64 is what this library reads; cryptsetup reencrypt can change a container to it");
+	}
+	if (key_bytes != 32 && key_bytes != 64)
+		return vd_fail(e, VD_EUNSUPPORTED, "a volume key of %llu bits is not supported: AES-XTS has 256 or 512",
+			       (unsigned long long)key_bytes * 8);
+	snprintf(info->cipher, sizeof(info->cipher), "%s", cipher);
+	snprintf(info->mode, sizeof(info->mode), "%s", mode);
+	info->key_bits = (uint32_t)key_bytes * 8;
+	return 0;
+}
