@@ -11,6 +11,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "tests/support/history.h"
+#include "tests/support/latency.h"
 #include "tests/support/qcow2_check.h"
 #include "tests/support/tempdir.h"
 #include "tests/support/variant.h"
@@ -44,6 +45,7 @@ struct part {
 
 static struct work {
 	const struct variant *v;
+	struct vd_latency slow;         /* under the recorder: who writes while a flush is under way, has the time to */
 	struct vd_record *record;
 	struct model m;
 	struct part parts[N_THREADS];
@@ -128,7 +130,9 @@ static void do_work(void)
 	struct vd_image *img = NULL;
 	struct vd_error e;
 
-	assert_int_equal(vd_record_new(disks.mem, &work.record, NULL), 0);
+	vd_latency_init(&work.slow, disks.mem);
+	work.slow.flush_us = work.n_parts > 1 ? 300 : 0;
+	assert_int_equal(vd_record_new(&work.slow.wrap.host, &work.record, NULL), 0);
 	expect_ok(variant_open_on(work.v, vd_record_host(work.record), VD_OPEN_WRITE, work.cache_bytes, &img, &e), &e);
 	for (size_t i = 0; i < work.n_parts; i++)
 		start_part(i, img);

@@ -309,7 +309,7 @@ static void space_is_used_again_after_the_flush_not_before(void **state)
 	disk_close(img);
 }
 
-/* While this thread reads a block from the host, another gives it up, flushes, and fills new blocks. */
+/* In the middle of one operation on the host another thread does its work, for which the operation waits, but not for ever. */
 static struct meanwhile {
 	struct vd_wrap wrap;
 	struct vd_image *img;
@@ -374,6 +374,32 @@ static void reader_under_way_keeps_the_bytes_it_mapped(void **state)
 	pthread_join(meanwhile.thread, NULL);
 	disk_expect(img, 0, BLOCK, 0);
 	disk_expect(img, BLOCK, 2 * BLOCK, 9);
+	disk_close(img);
+}
+
+static void *fill_another_block(void *arg)
+{
+	(void)arg;
+	disk_write(meanwhile.img, BLOCK, BLOCK, 9);
+	return NULL;
+}
+
+static void space_is_not_used_again_while_the_commit_is_under_way(void **state)
+{
+	struct vd_image *img;
+	uint64_t gone;
+
+	(void)state;
+	disk_make(toy, "d", SIZE, NULL);
+	img = open_with_meanwhile(fill_another_block);
+	disk_write(img, 0, BLOCK, 7);
+	disk_flush(img);
+	gone = host_of(img, 0);
+	disk_zero(img, 0, BLOCK);
+	meanwhile.kind = VD_OP_FLUSH;
+	disk_flush(img);
+	assert_true(meanwhile.has_started && meanwhile.has_ended_within);
+	assert_int_not_equal(host_of(img, BLOCK), gone);
 	disk_close(img);
 }
 
@@ -495,6 +521,7 @@ int main(void)
 		CASE(flush_costs_at_most_four_whatever_it_holds),
 		CASE(dirty_tables_are_bounded_without_any_flush),
 		CASE(space_is_used_again_after_the_flush_not_before),
+		CASE(space_is_not_used_again_while_the_commit_is_under_way),
 		CASE(reader_under_way_keeps_the_bytes_it_mapped),
 		CASE(writers_meet_in_one_new_block),
 		CASE(writers_of_one_sector_take_turns),
