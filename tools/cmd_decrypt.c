@@ -32,8 +32,8 @@ static int judge(const struct transfer *t, struct vd_error *e)
 	}
 	if (t->from_is_encrypted)
 		return 0;
-	fail(e, VD_EARG, "%s: is not encrypted", t->s->operands[0]);
-	return fail_hint(e, VD_EARG, "to copy it into another format: vdisk convert");
+	fail(e, VD_EFAILED, "%s: is not encrypted", t->s->operands[0]);
+	return fail_hint(e, VD_EFAILED, "to copy it into another format: vdisk convert");
 }
 
 static int run(struct settings *s, struct vd_error *e)

@@ -15,8 +15,8 @@ static const struct opt target[] = {
 static const struct opt_group target_group = { "Output", target };
 
 static const struct opt_group *const groups[] = {
-	&opts_format, &opts_backing, &opts_sharing, &target_group, &opts_output, &opts_room, &opts_sole_key, &opts_encryption,
-	&opts_job, &opts_output_form, &opts_speech, NULL,
+	&opts_format, &opts_backing, &opts_sharing, &target_group, &opts_compress, &opts_output, &opts_room,
+	&opts_sole_key, &opts_encryption, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
@@ -36,7 +36,7 @@ static int refuse_encrypted(struct settings *s, struct vd_error *e)
 		return r;
 	r = source_info(img, &info, e);
 	if (r == 0 && info.encryption != VD_PLAIN) {
-		r = fail(e, VD_EARG, "%s: is encrypted already", s->operands[0]);
+		r = fail(e, VD_EFAILED, "%s: is encrypted already", s->operands[0]);
 		fail_hint(e, r, "to give it another key: vdisk convert --key-file OLD --new-key-file NEW");
 	}
 	vd_image_abort(img);

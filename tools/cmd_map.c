@@ -42,6 +42,12 @@ static const char *const examples[] = {
 
 /* ---- the extents ------------------------------------------------------------------------------------------ */
 
+/* Raw holds every byte of its disk, if only as a hole of the host's file. */
+static bool is_present(const struct vd_extent *x, const struct vd_info *i)
+{
+	return !(x->flags & VD_EXTENT_HOLE) || !strcmp(i->format, "raw") || i->is_container;
+}
+
 /* Where this image holds nothing, its backing file or, in a container, noise is what a guest reads: no zeros. */
 static bool reads_as_zeros(const struct vd_extent *x, const struct vd_info *i)
 {
@@ -57,7 +63,7 @@ static struct json_object *extent_object(const struct vd_extent *x, const struct
 	json_put_u64(j, "start", x->off);
 	json_put_u64(j, "length", x->len);
 	json_put_u64(j, "depth", x->depth);
-	json_put_bool(j, "present", !(x->flags & VD_EXTENT_HOLE));
+	json_put_bool(j, "present", is_present(x, i));
 	json_put_bool(j, "zero", reads_as_zeros(x, i));
 	json_put_bool(j, "data", x->flags & VD_EXTENT_DATA);
 	json_put_bool(j, "compressed", x->flags & VD_EXTENT_PACKED);

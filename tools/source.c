@@ -54,6 +54,18 @@ static int open_asking(const struct settings *s, const char *path, const char *f
 	return r;
 }
 
+/* Nothing in the image says whether the key was right: what comes out may be noise. */
+static void warn_of_legacy(struct vd_image *img)
+{
+	for (struct vd_image *layer = img; layer; layer = vd_image_parent(layer)) {
+		struct vd_info info;
+		struct vd_error ignored;
+
+		if (source_info(layer, &info, &ignored) == 0 && info.encryption == VD_ENCRYPTED_LEGACY_AES)
+			ui_warn("%s: its legacy AES encryption cannot tell a wrong key from the right one", info.path);
+	}
+}
+
 int source_open(const struct settings *s, const char *path, const char *format, struct keys *keys,
 		struct vd_image **out, struct vd_error *e)
 {
@@ -69,6 +81,8 @@ int source_open(const struct settings *s, const char *path, const char *format, 
 	}
 	if (r == VD_EKEY)
 		r = secrets_explain(keys, r, e);
+	if (r == 0)
+		warn_of_legacy(*out);
 	return r;
 }
 

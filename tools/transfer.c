@@ -33,6 +33,7 @@ static int look_for_encryption(struct transfer *t, struct vd_error *e)
 		if (r < 0)
 			return r;
 		t->from_is_encrypted |= info.encryption != VD_PLAIN;
+		t->from_is_legacy |= info.encryption == VD_ENCRYPTED_LEGACY_AES;
 	}
 	return 0;
 }
@@ -159,7 +160,7 @@ static int copy(struct transfer *t, struct vd_image *to, struct result *res, str
 static void print_summary(const struct transfer *t, const struct result *res)
 {
 	const char *const *names = t->s->operands;
-	double speed = res->seconds > 0 ? (double)res->outcome.done / res->seconds : 0;
+	double speed = res->seconds > 0 ? (double)res->outcome.written / res->seconds : 0;
 	struct json_object *j;
 
 	if (!ui_is_json()) {
@@ -190,6 +191,8 @@ static void tell(const struct transfer *t, const struct result *res)
 	if (res->outcome.packed_in_clear)
 		ui_warn("%s: %s of this encrypted disk were compressed, and so stored in clear", t->s->operands[0],
 			size_show((double)res->outcome.packed_in_clear).s);
+	if (t->from_is_legacy)
+		ui_warn("%s: legacy AES cannot tell a wrong key: see that the output is a disk and not noise", t->s->operands[0]);
 	if (t->s->force_share)
 		ui_note("read while another process may have been writing: the output may be inconsistent");
 	print_summary(t, res);
