@@ -273,10 +273,10 @@ static void page_in_use_outlives_a_scan(void **state)
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
-static void slow_down(const struct host_op *op)
+static int read_late(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e)
 {
-	(void)op;
 	usleep(20000);
+	return host_ops.pread(io, buf, len, off, e);
 }
 
 static void *read_page_5(void *out)
@@ -288,12 +288,18 @@ static void *read_page_5(void *out)
 static void concurrent_misses_read_once(void **state)
 {
 	struct { int r; uint8_t value; } results[8];
+	static struct vd_io_ops late;
 	pthread_t threads[8];
 
 	(void)state;
-	world.hook = slow_down;
+	late = host_ops;
+	late.pread = read_late;
+	world.files[0]->io.ops = &late;
 	for (size_t i = 0; i < 8; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, read_page_5, &results[i]), 0);
+	usleep(10000);
+	/* On its way is not in memory. */
+	assert_false(meta_is_resident(5));
 	for (size_t i = 0; i < 8; i++) {
 		pthread_join(threads[i], NULL);
 		assert_int_equal(results[i].r, 0);
