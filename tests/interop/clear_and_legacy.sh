@@ -29,7 +29,7 @@ check "map tells clusters in clear from encrypted ones without the key" "$VDISK"
 check_fails 1 "qemu refuses to compress and encrypt" qemu-img convert $with_key -c -f raw -O qcow2 \
 	-o encrypt.format=luks,encrypt.key-secret=s disk.raw no.qcow2
 rm -f no.qcow2
-check_fails 63 "so do we" "$VDISK" encrypt -c --key-file key disk.raw no.qcow2
+check_fails 63 "so do we" "$VDISK" convert -c -O qcow2 --new-key-file key disk.raw no.qcow2
 grep -qi 'compress' "$stderr"
 claim "the message says why"
 [ ! -e no.qcow2 ]
