@@ -10,9 +10,9 @@
 
 static atomic_long fail_after = -1;
 
-void vd_alloc_fail_after(long n)
+long vd_alloc_fail_after(long n)
 {
-	atomic_store(&fail_after, n);
+	return atomic_exchange(&fail_after, n);
 }
 
 static bool must_fail(void)

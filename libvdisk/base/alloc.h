@@ -17,7 +17,7 @@ int vd_realloc(void *p, size_t n, size_t size, struct vd_error *e) VD_MUST_CHECK
 int vd_strdup(const char *s, char **out, struct vd_error *e) VD_MUST_CHECK;
 int vd_memdup(const void *src, size_t len, void *out, struct vd_error *e) VD_MUST_CHECK;
 
-/* Tests: after n more successful allocations one fails, once; negative: never. */
-void vd_alloc_fail_after(long n);
+/* Tests: after n more successful allocations one fails, once; negative: never. Returns what was left before: negative after the failure. */
+long vd_alloc_fail_after(long n);
 
 #endif

@@ -133,7 +133,7 @@ static void do_work(void)
 	vd_latency_init(&work.slow, disks.mem);
 	work.slow.flush_us = work.n_parts > 1 ? 300 : 0;
 	assert_int_equal(vd_record_new(&work.slow.wrap.host, &work.record, NULL), 0);
-	expect_ok(variant_open_on(work.v, vd_record_host(work.record), VD_OPEN_WRITE, work.cache_bytes, &img, &e), &e);
+	expect_ok(variant_open_on(work.v, vd_record_host(work.record), "d", VD_OPEN_WRITE, work.cache_bytes, &img, &e), &e);
 	for (size_t i = 0; i < work.n_parts; i++)
 		start_part(i, img);
 	for (size_t i = 0; i < work.n_parts; i++)
@@ -178,7 +178,7 @@ static struct vd_image *open_state(const struct vd_crash *c)
 	struct vd_image *img = NULL;
 	struct vd_error e;
 
-	if (variant_open_on(work.v, c->host, VD_OPEN_WRITE, 0, &img, &e) < 0)
+	if (variant_open_on(work.v, c->host, "d", VD_OPEN_WRITE, 0, &img, &e) < 0)
 		fail_state(c, "does not open: %s", e.message);
 	return img;
 }

@@ -55,6 +55,15 @@ const struct variant variants[] = {
 };
 const size_t n_variants = sizeof(variants) / sizeof(variants[0]);
 
+const struct variant *variant_named(const char *name)
+{
+	for (size_t i = 0; i < n_variants; i++)
+		if (!strcmp(variants[i].name, name))
+			return &variants[i];
+	fail_msg("there is no variant '%s'", name);
+	return NULL;
+}
+
 /* ---- the peer ----------------------------------------------------------------------------------------- */
 
 /* Runs a command, its output in the file "peer.log"; the exit status. */
@@ -148,30 +157,28 @@ void peer_compare(const struct variant *v, struct vd_host *mem, const struct mod
 
 /* ---- making ------------------------------------------------------------------------------------------- */
 
+/* One for all, made before any test takes memory away. */
 static struct vd_key *key_of(const struct variant *v)
 {
-	struct vd_key *key = NULL;
+	static struct vd_key *key;
 
-	if (v->flags & VARIANT_LUKS)
+	if (!key)
 		assert_int_equal(vd_key_from_bytes(KEY, strlen(KEY), &key, NULL), 0);
-	return key;
+	return v->flags & VARIANT_LUKS ? key : NULL;
 }
 
-int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flags, uint64_t cache_bytes,
-		    struct vd_image **img, struct vd_error *e)
+int variant_open_on(const struct variant *v, struct vd_host *host, const char *name, unsigned flags,
+		    uint64_t cache_bytes, struct vd_image **img, struct vd_error *e)
 {
 	struct vd_open_opts opts = disk_open_opts(v->format, flags);
 	struct vd_key *key = key_of(v);
-	int r;
 
 	if (key && v->format == &vd_format_raw)
 		opts.format = "luks";
 	opts.cache_bytes = cache_bytes;
 	opts.keys = &key;
 	opts.n_keys = key ? 1 : 0;
-	r = vd_image_open_on(host, v->format, "d", &opts, img, e);
-	vd_key_free(key);
-	return r;
+	return vd_image_open_on(host, v->format, name, &opts, img, e);
 }
 
 struct vd_image *variant_open(const struct variant *v, unsigned flags)
@@ -179,7 +186,7 @@ struct vd_image *variant_open(const struct variant *v, unsigned flags)
 	struct vd_image *img = NULL;
 	struct vd_error e;
 
-	expect_ok(variant_open_on(v, disks.host, flags, 0, &img, &e), &e);
+	expect_ok(variant_open_on(v, disks.host, "d", flags, 0, &img, &e), &e);
 	return img;
 }
 
@@ -221,23 +228,31 @@ static void pack_units(const struct variant *v, struct model *m, struct vd_image
 	}
 }
 
-static void create(const struct variant *v, struct model *m)
+int variant_create_on(const struct variant *v, struct vd_host *host, const char *name, struct vd_image **img,
+		      struct vd_error *e)
 {
 	struct vd_create_opts opts = v->opts;
-	struct vd_key *key = key_of(v);
-	struct vd_image *img;
 
 	opts.struct_size = sizeof(opts);
 	opts.format = v->format->name;
 	opts.size = v->size;
 	opts.gate = disks_gate;
-	opts.key = key;
+	opts.key = key_of(v);
 	if (v->flags & (VARIANT_OVER_RAW | VARIANT_OVER_SAME)) {
 		opts.backing_file = "p";
 		opts.backing_format = v->flags & VARIANT_OVER_RAW ? "raw" : v->format->name;
 	}
-	img = disk_create(v->format, "d", &opts);
-	vd_key_free(key);
+	/* Two of a kind have the same data file, of which the second makes its own. */
+	opts.flags |= VD_CREATE_REPLACE;
+	return vd_image_create_on(host, v->format, name, &opts, img, e);
+}
+
+static void create(const struct variant *v, struct model *m)
+{
+	struct vd_image *img = NULL;
+	struct vd_error e;
+
+	expect_ok(variant_create_on(v, disks.host, "d", &img, &e), &e);
 	if (v->flags & VARIANT_PACKED)
 		pack_units(v, m, img);
 	/* A new container reads as noise. */

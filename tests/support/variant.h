@@ -30,9 +30,13 @@ extern const size_t n_variants;
 
 /* Makes it; the model gets its content. False: the peer that it needs is missing. */
 bool variant_make(const struct variant *v, struct model *m);
+/* Makes another one of the kind, over the same parent if any; neither filled nor committed. */
+int variant_create_on(const struct variant *v, struct vd_host *host, const char *name, struct vd_image **img,
+		      struct vd_error *e);
+const struct variant *variant_named(const char *name);
 /* From any host that has its files. cache_bytes: 0: the default; 1: as little as possible. */
-int variant_open_on(const struct variant *v, struct vd_host *host, unsigned flags, uint64_t cache_bytes,
-		    struct vd_image **img, struct vd_error *e);
+int variant_open_on(const struct variant *v, struct vd_host *host, const char *name, unsigned flags,
+		    uint64_t cache_bytes, struct vd_image **img, struct vd_error *e);
 struct vd_image *variant_open(const struct variant *v, unsigned flags);
 
 /* Whether the peer, qemu-img, is installed; and whether it knows the format. */
