@@ -69,7 +69,8 @@ static struct json_object *extent_object(const struct vd_extent *x, const struct
 	json_put_bool(j, "compressed", x->flags & VD_EXTENT_PACKED);
 	json_put_bool(j, "encrypted", x->flags & VD_EXTENT_ENCRYPTED);
 	if (x->flags & VD_EXTENT_HOST) {
-		json_put_u64(j, "offset", x->host_off);
+		/* qemu's "offset" promises the disk's own bytes there: ciphertext goes by another name. */
+		json_put_u64(j, x->flags & VD_EXTENT_ENCRYPTED ? "ciphertext-offset" : "offset", x->host_off);
 		json_put_text(j, "filename", x->file);
 	}
 	return j;
