@@ -106,7 +106,7 @@ vdisk: $(B)/vdisk
 
 $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 	$(if $(Q),@echo '  LD    $@')
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS) $(TEST_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LIBS) $(TEST_LIBS)
 # The option tables are tested where they are.
 $(B)/tests/unit/test_opts.o: INC = -Ilibvdisk/include -Itools
 $(B)/tests/unit/test_opts: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))

@@ -175,8 +175,8 @@ static int on_progress(void *ctx, const struct vd_progress *p)
 
 	(void)ctx;
 	if (!job.phase || strcmp(job.phase, p->phase) != 0) {
+		job.phase_start = job.phase ? now : job.job_start;
 		job.phase = p->phase;
-		job.phase_start = now;
 		job.last_percent = 0;
 	}
 	r = rate_of(p, now);
