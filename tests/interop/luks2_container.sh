@@ -4,7 +4,7 @@
 # containers in place on plain files: what it decrypts has to be what vdisk encrypted, and the other way round.
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/peers.sh"
-requires cryptsetup perl
+requires cryptsetup qemu-img qemu-io nbdkit perl
 [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP cryptsetup reencrypt wants root"; tap_done=yes; exit 77; }
 printf 'correct horse' > key
 printf 'battery staple' > other
@@ -50,6 +50,14 @@ for sector in 512 4096; do
 		--header header -q --key-file key k.luks
 	check "and finds what was written, sectors of $sector" cmp -n "$size" k.luks mirror.raw
 done
+
+# Who does not read it: if one of these learns to, README.md's table has to change.
+rm -f c.luks
+run "$VDISK" encrypt -O raw --type luks2 --key-file key $fast disk.raw c.luks
+check_fails 1 "qemu's luks driver does not open it" qemu-img info $with_key --image-opts "$(luks_raw c.luks)"
+nbdkit -U - --filter=luks file c.luks passphrase=+key --run 'qemu-img info "$uri"' > log 2>&1
+[ $? -ne 0 ]
+claim "nor does nbdkit's luks filter"
 
 # Headers that promise what is not built are refused, not guessed at.
 truncate -s 40M t.luks
