@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* New qcow2 images: what is in the file, what is refused. That qemu takes them, test_qcow2_peer.c shows. */
+/* New qcow2 images: what is in the file, what is refused. That qemu takes them, tests/interop/to_qemu.sh shows. */
 #include "tests/support/qcow2_bytes.h"
 
 #include "formats/qcow2/qcow2.h"
