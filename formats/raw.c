@@ -109,6 +109,22 @@ static int raw_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mo
 }
 
 /* Every reservation is in place and nothing is ever released, so publish, cancel and freed are never called. */
+static int raw_resize(void *st, uint64_t size, struct vd_error *e)
+{
+	struct raw_state *s = st;
+	struct vd_io *io = vd_set_io(s->set, 0);
+	int r;
+
+	if (io->is_device)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s is a device: its size is fixed", io->name);
+	r = vd_io_truncate(io, size, e);
+	if (r == 0)
+		r = vd_set_flush(s->set, e);
+	if (r == 0)
+		s->size = size;
+	return r;
+}
+
 const struct vd_format vd_format_raw = {
 	.name = "raw",
 	.state_size = sizeof(struct raw_state),
@@ -121,4 +137,5 @@ const struct vd_format vd_format_raw = {
 	.map = raw_map,
 	.reserve = raw_reserve,
 	.punch = raw_punch,
+	.resize = raw_resize,
 };

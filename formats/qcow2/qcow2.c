@@ -4,6 +4,7 @@
  * the format is, is said in qcow2.h; what of it is read and written, in qcow2.md.
  */
 #include "formats/qcow2/qcow2.h"
+#include "formats/qcow2/qcow2_shape.h"
 
 #include <stdlib.h>
 
@@ -90,9 +91,11 @@ static int qcow2_open(void *st, const struct vd_open *o, struct vd_error *e)
 	vd_meta_set_page_size(s->meta, vd_min_u64(s->cluster_size, PAGE_SIZE_MAX));
 	atomic_store(&s->host_end, vd_round_up(size, s->cluster_size));
 	s->host_limit = io->is_device ? size : UINT64_MAX;
+	if (o->snapshot)
+		r = vd_qcow2_view_snapshot(s, o->snapshot, size, e);
 	/* From here on messages name the file; those of open are the core's to complete. */
 	s->name = vd_set_name(s->set, 0);
-	return 0;
+	return r;
 }
 
 static void qcow2_close(void *st)
@@ -185,4 +188,7 @@ const struct vd_format vd_format_qcow2 = {
 	.cancel = vd_qcow2_cancel,
 	.punch = vd_qcow2_punch,
 	.freed = vd_qcow2_freed,
+	.snap = &vd_qcow2_snap_ops,
+	.reach = vd_qcow2_reach,
+	.resize = vd_qcow2_resize,
 };

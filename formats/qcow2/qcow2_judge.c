@@ -135,6 +135,9 @@ int vd_qcow2_judge_tables(struct vd_qcow2 *s, uint64_t file_size, struct vd_erro
 					 h->reft_clusters * s->cluster_size };
 	int r = judge_counts(s, e);
 
+	/* Anew, where the tables have just changed places. */
+	s->n_areas = 0;
+	atomic_store(&s->reft_end, 0);
 	s->areas[s->n_areas++] = (struct vd_qcow2_area){ "header", 0, s->cluster_size };
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]) && r == 0; i++)
 		r = add_area(s, &tables[i], file_size, e);

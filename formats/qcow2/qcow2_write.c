@@ -118,7 +118,7 @@ static void fill_in(const struct vd_qcow2 *s, struct vd_resv *v, const struct st
 	}
 	/* A data file is as long as the disk: it may be used without its image. */
 	if (s->payload_file)
-		end = vd_min_u64(end, s->h.size);
+		end = vd_max_u64(vd_min_u64(end, s->h.size), v->off + v->covered);
 	v->fill_len = end - v->fill_off;
 	v->host_off = t->host_off + (v->fill_off - first);
 	v->file = s->payload_file;

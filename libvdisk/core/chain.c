@@ -69,6 +69,7 @@ int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_op
 		return r;
 	below.flags &= ~(unsigned)VD_OPEN_WRITE;
 	below.backing_format = NULL;
+	below.snapshot = NULL;
 	below.cache_bytes = PARENT_CACHE;
 	return vd_chain_open_parent(host, img, path, &below, e);
 }

@@ -167,7 +167,7 @@ int vd_image_create_on(struct vd_host *host, const struct vd_format *format, con
 	if (r == 0)
 		r = lay_out(img, opts, size, e);
 	if (r == 0)
-		r = vd_image_run_driver(img, 0, e);
+		r = vd_image_run_driver(img, 0, NULL, e);
 	if (r == 0)
 		r = vd_image_measure(img, e);
 	if (r < 0)

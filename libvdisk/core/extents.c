@@ -122,14 +122,14 @@ VD_PUBLIC int vd_image_extents(struct vd_image *img, uint64_t off, uint64_t len,
 			       size_t *got, struct vd_error *e)
 {
 	struct list l = { .buf = buf, .max = n };
-	int r = vd_image_check_range(img, off, len, e);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (!n)
 		return vd_fail(e, VD_EARG, "vd_image_extents needs room for at least one extent");
 	pthread_rwlock_rdlock(&img->control);
-	r = len ? describe(img, off, len, &l, e) : 0;
+	r = vd_image_check_range(img, off, len, e);
+	if (r == 0 && len)
+		r = describe(img, off, len, &l, e);
 	pthread_rwlock_unlock(&img->control);
 	*got = l.n;
 	return r;

@@ -94,6 +94,7 @@ struct vd_open {
 	struct vd_meta *meta;
 	struct vd_space *space;
 	bool write;
+	const char *snapshot;           /* not NULL: the disk is this snapshot's; never with write, and only if the format has snapshots */
 };
 
 enum vd_map_flag {
@@ -104,6 +105,20 @@ enum vd_map_flag {
 /* How punch() makes zeros. */
 enum vd_punch_mode {
 	VD_PUNCH_ZERO,                  /* must read as zeros, parent or not */
+};
+
+/*
+ * Snapshots inside the image; named by id or name. Each but list runs alone on the handle with every table committed,
+ * makes its change durable before it returns, and has changed nothing when it fails, but for VD_EPOISONED, after
+ * which that is not known. Afterwards the core asks describe() again.
+ */
+struct vd_snap_ops {
+	/* *out: n of them in one malloc'ed block, strings included. */
+	int (*list)(void *st, struct vd_snapshot **out, size_t *n, struct vd_error *e);
+	/* name and date are set; the driver finds an id. */
+	int (*create)(void *st, const struct vd_snapshot *new, struct vd_error *e);
+	int (*apply)(void *st, const char *name, struct vd_error *e);
+	int (*remove)(void *st, const char *name, struct vd_error *e);
 };
 
 struct vd_format {
@@ -141,6 +156,15 @@ struct vd_format {
 	int (*punch)(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
 	/* The quarantine of a released range is over. */
 	int (*freed)(void *st, const struct vd_range *range, struct vd_error *e);
+
+	/* NULL: the format has none. */
+	const struct vd_snap_ops *snap;
+	/*
+	 * Both under the conditions of vd_snap_ops. A disk grows in steps: reach() makes the tables reach further, where
+	 * nothing is then; the core makes zeros there if something would show through; resize() says the new size.
+	 */
+	int (*reach)(void *st, uint64_t size, struct vd_error *e);      /* may be NULL: nothing to do */
+	int (*resize)(void *st, uint64_t size, struct vd_error *e);     /* NULL: cannot */
 };
 
 #endif

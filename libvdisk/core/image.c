@@ -59,9 +59,9 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 	return 0;
 }
 
-int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, struct vd_error *e)
+int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e)
 {
-	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable };
+	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable, .snapshot = snapshot };
 	int r = vd_meta_new(img->set, cache_bytes ? cache_bytes : DEFAULT_CACHE, img->fresh, &img->meta, e);
 
 	if (r == 0)
@@ -153,6 +153,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	if (r < 0)
 		return r;
 	img->writable = write;
+	img->is_control = opts->flags & VD_OPEN_CONTROL;
 	img->child = child;
 	img->depth = child ? child->depth + 1 : 0;
 	img->format = format;
@@ -166,7 +167,9 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	if (r < 0)
 		return r;
 	io = NULL;
-	r = vd_image_run_driver(img, opts->cache_bytes, e);
+	if (opts->snapshot && !img->format->snap)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: the format %s has no snapshots inside the image", path, img->format->name);
+	r = vd_image_run_driver(img, opts->cache_bytes, opts->snapshot, e);
 	/* Before the keys: a wrong chain should not cost a key derivation. */
 	if (r == 0)
 		r = vd_chain_open(host, img, opts, e);
@@ -183,16 +186,20 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,
 		     const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e)
 {
-	static const struct vd_open_opts defaults = { .struct_size = sizeof(defaults) };
+	struct vd_open_opts o = { .struct_size = sizeof(o) };
 
-	if (!opts)
-		opts = &defaults;
-	if (opts->struct_size != sizeof(*opts))
+	if (opts && opts->struct_size != sizeof(*opts))
 		return vd_fail(e, VD_EARG, "struct vd_open_opts: struct_size is %zu, want %zu", opts->struct_size, sizeof(*opts));
+	if (opts)
+		o = *opts;
 	/* Without the key, writing would put plaintext into an encrypted image. */
-	if ((opts->flags & VD_OPEN_METADATA) && (opts->flags & VD_OPEN_WRITE))
+	if ((o.flags & VD_OPEN_METADATA) && (o.flags & VD_OPEN_WRITE))
 		return vd_fail(e, VD_EARG, "%s: what is opened for its tables alone cannot be written", path);
-	return vd_image_open_below(host ? host : vd_host_os(), format, path, opts, NULL, out, e);
+	if (o.snapshot && (o.flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL)))
+		return vd_fail(e, VD_EARG, "%s: a snapshot is only read", path);
+	if (o.flags & VD_OPEN_CONTROL)
+		o.flags |= VD_OPEN_METADATA | VD_OPEN_WRITE;
+	return vd_image_open_below(host ? host : vd_host_os(), format, path, &o, NULL, out, e);
 }
 
 VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e)

@@ -3,8 +3,8 @@
  * The open image as the core's files share it.
  *
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
- * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; copy.c and
- * compare.c are the long jobs.
+ * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; shape.c,
+ * snapshot.c and resize.c change the image as a whole; copy.c and compare.c are the long jobs.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
  * under alloc or a page latch.
@@ -42,7 +42,7 @@ struct vd_image {
 	struct vd_meta *meta;
 	struct vd_space *space;
 	struct vd_codec *codec;
-	struct vd_format_info info;     /* as of open; constant while open */
+	struct vd_format_info info;     /* changes with the shape alone, under the control lock held exclusively; so does size */
 	struct vd_layer layer;
 	uint64_t size;                  /* guest-visible: info.size - layer.payload_off */
 
@@ -52,6 +52,7 @@ struct vd_image {
 	unsigned depth;                 /* 0 at the top */
 
 	bool writable, fresh;           /* fresh: created by this handle and not committed */
+	bool is_control;                /* writable, but for its shape alone: no key, no parent */
 	struct vd_output output;        /* the pending name of a created image */
 	struct vd_output data_output;   /* and of its external data file */
 
@@ -68,7 +69,7 @@ struct vd_image {
 
 /* image.c, for create.c: an empty handle; the driver's open on img->set; the guest-visible size. */
 int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
-int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, struct vd_error *e) VD_MUST_CHECK;
+int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e) VD_MUST_CHECK;
 int vd_image_measure(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 
 /* flush.c: commits tables and payload; joins a commit that began after the call. Sets poisoned on failure. */

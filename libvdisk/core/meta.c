@@ -461,15 +461,25 @@ static void drop_list(struct vd_meta *m, struct vd_meta_shard *s, struct vd_page
 		drop(m, s, TAILQ_FIRST(list));
 }
 
+void vd_meta_forget_all(struct vd_meta *m)
+{
+	for (size_t i = 0; i < VD_META_SHARDS; i++) {
+		struct vd_meta_shard *s = &m->shards[i];
+
+		pthread_rwlock_wrlock(&s->lock);
+		drop_list(m, s, &s->clean);
+		drop_list(m, s, &s->dirty);
+		pthread_rwlock_unlock(&s->lock);
+	}
+}
+
 void vd_meta_free(struct vd_meta *m)
 {
 	if (!m)
 		return;
-	for (size_t i = 0; i < VD_META_SHARDS; i++) {
-		drop_list(m, &m->shards[i], &m->shards[i].clean);
-		drop_list(m, &m->shards[i], &m->shards[i].dirty);
+	vd_meta_forget_all(m);
+	for (size_t i = 0; i < VD_META_SHARDS; i++)
 		pthread_rwlock_destroy(&m->shards[i].lock);
-	}
 	pthread_cond_destroy(&m->load_done);
 	pthread_mutex_destroy(&m->load_lock);
 	free(m->buckets);

@@ -57,6 +57,8 @@ int vd_meta_zero(struct vd_meta *m, uint32_t file, uint64_t off, uint64_t len, e
  * still write an older copy, and a reader may load the range anew, so the place for it is freed(), where neither is left.
  */
 void vd_meta_forget(struct vd_meta *m, uint32_t file, uint64_t off, uint64_t len);
+/* Drops every page, dirty or not: other tables are in force. Nobody reads or commits meanwhile. */
+void vd_meta_forget_all(struct vd_meta *m);
 
 bool vd_meta_wants_commit(const struct vd_meta *m);
 bool vd_meta_is_dirty(const struct vd_meta *m);

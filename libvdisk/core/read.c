@@ -180,12 +180,12 @@ int vd_read(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd
 
 VD_PUBLIC int vd_image_pread(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd_error *e)
 {
-	int r = vd_image_check_range(img, off, len, e);
+	int r;
 
-	if (r < 0)
-		return r;
 	pthread_rwlock_rdlock(&img->control);
-	r = vd_read(img, buf, len, off, e);
+	r = vd_image_check_range(img, off, len, e);
+	if (r == 0)
+		r = vd_read(img, buf, len, off, e);
 	pthread_rwlock_unlock(&img->control);
 	return r;
 }

@@ -26,6 +26,8 @@ int vd_write_start(struct vd_image *img, struct vd_error *e)
 		return r;
 	if (!img->writable)
 		return vd_fail(e, VD_EREADONLY, "%s is open for reading only", img->path);
+	if (img->is_control)
+		return vd_fail(e, VD_EREADONLY, "%s is open for changes of its shape only", img->path);
 	if (atomic_load(&img->begun))
 		return 0;
 	pthread_mutex_lock(&img->begin);
@@ -196,9 +198,12 @@ static int publish(struct vd_image *img, struct vd_resv *v, struct vd_error *e)
 
 static int complete(struct vd_image *img, struct vd_resv *v, const void *buf, void *scratch, struct vd_error *e)
 {
-	int r;
+	int r = 0;
 
-	if (v->packed_len) {
+	/* Never in clear into an encrypted image. */
+	if (img->layer.encryption && !img->layer.cipher) {
+		r = vd_fail(e, VD_ENOKEY, "%s is encrypted and was opened without a key", img->path);
+	} else if (v->packed_len) {
 		r = vd_set_pwrite(img->set, v->file, buf, v->packed_len, v->host_off, e);
 	} else {
 		struct fill f = fill_of(img, v, buf, scratch);
@@ -274,14 +279,14 @@ static int write_locked(struct vd_image *img, const uint8_t *buf, size_t len, ui
 
 VD_PUBLIC int vd_image_pwrite(struct vd_image *img, const void *buf, size_t len, uint64_t off, struct vd_error *e)
 {
-	int r = vd_image_check_range(img, off, len, e);
+	int r;
 
+	pthread_rwlock_rdlock(&img->control);
+	r = vd_image_check_range(img, off, len, e);
 	if (r == 0)
 		r = vd_write_start(img, e);
-	if (r < 0)
-		return r;
-	pthread_rwlock_rdlock(&img->control);
-	r = write_locked(img, buf, len, off, e);
+	if (r == 0)
+		r = write_locked(img, buf, len, off, e);
 	pthread_rwlock_unlock(&img->control);
 	return r;
 }
@@ -364,13 +369,12 @@ int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_
 
 VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
 {
-	int r = vd_image_check_range(img, off, len, e);
+	int r;
 
+	pthread_rwlock_rdlock(&img->control);
+	r = vd_image_check_range(img, off, len, e);
 	if (r == 0)
 		r = vd_write_start(img, e);
-	if (r < 0)
-		return r;
-	pthread_rwlock_rdlock(&img->control);
 	for (uint64_t n; len && r == 0; off += n, len -= n) {
 		struct vd_rangehold h;
 

@@ -162,6 +162,7 @@ enum vd_open_flag {
 	VD_OPEN_FORCE_SHARE = 2,  /* read although another process writes: the content may be inconsistent */
 	VD_OPEN_METADATA = 4,     /* tables only: no key is used, no parent opened; payload reads fail with VD_ENOKEY
 				     (encrypted) or VD_EREFERENCE (below the top layer). For info, map and check. */
+	VD_OPEN_CONTROL = 8,      /* METADATA, and the image's shape may be changed: snapshots, size. Payload is not written */
 };
 
 struct vd_open_opts {
@@ -175,6 +176,7 @@ struct vd_open_opts {
 	vd_gate_fn gate;                /* NULL: relative names inside the image's own folder, nothing else */
 	void *gate_ctx;
 	uint64_t cache_bytes;           /* table cache of each layer; 0: 32 MiB */
+	const char *snapshot;           /* id or name of an internal snapshot: the handle is its disk, for reading only */
 };
 
 /*
@@ -316,6 +318,36 @@ struct vd_info {
 VD_PUBLIC int vd_image_info(struct vd_image *img, struct vd_info *info, struct vd_error *e) VD_MUST_CHECK;
 /* The parent opened below this image, or NULL; belongs to img. */
 VD_PUBLIC struct vd_image *vd_image_parent(struct vd_image *img);
+
+/* ---- shape -------------------------------------------------------------------------------------------- */
+
+/*
+ * What changes the image as a whole: it waits until no other call is in the handle, and others wait for it. Before it
+ * begins, all that was written is made durable; when it returns 0, it is durable itself; and a crash leaves the image
+ * either as it was or as it is to be. Needs VD_OPEN_WRITE or VD_OPEN_CONTROL.
+ */
+
+/* A snapshot inside the image. */
+struct vd_snapshot {
+	const char *id, *name;
+	uint64_t date_sec;              /* since 1970, UTC */
+	uint32_t date_nsec;
+	uint64_t vm_clock_nsec;         /* how long the machine had run */
+	uint64_t vm_state_size;         /* bytes of the machine's memory that are kept with it; 0: disk only */
+	uint64_t disk_size;
+};
+/* *list: malloc'ed, *n of them; freed with vd_snapshot_list_free(). On any handle. */
+VD_PUBLIC int vd_snapshot_list(struct vd_image *img, struct vd_snapshot **list, size_t *n, struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC void vd_snapshot_list_free(struct vd_snapshot *list);
+/* Of the disk as it is. VD_EEXIST: a snapshot has this name or id. */
+VD_PUBLIC int vd_snapshot_create(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
+/* The disk, size and all, becomes what it was then; what it is now is lost. `name`: id or name, as below. */
+VD_PUBLIC int vd_snapshot_apply(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC int vd_snapshot_delete(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
+
+enum vd_resize_flag { VD_RESIZE_SHRINK = 1 };   /* allow a smaller size: what lies past it is lost */
+/* Grown, the disk reads as zeros where it is new (a LUKS container of raw: as noise). */
+VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flags, struct vd_error *e) VD_MUST_CHECK;
 
 /* ---- long jobs ---------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Acts that change an image as a whole: alone on the handle, with all that was written before durable. */
+#ifndef VD_CORE_SHAPE_H
+#define VD_CORE_SHAPE_H
+
+#include "libvdisk/core/image.h"
+
+typedef int (*vd_shape_fn)(struct vd_image *img, const void *arg, struct vd_error *e);
+
+/* Judges whether the handle may, takes the control lock, commits, runs fn, learns the new size. */
+int vd_shape_run(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e) VD_MUST_CHECK;
+/* Inside fn: no table is dirty and no range in quarantine afterwards. */
+int vd_shape_settle(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+
+#endif
