@@ -53,33 +53,28 @@ static int batch_new(const struct vd_meta *m, size_t n, struct vd_meta_batch **o
 
 int vd_meta_snapshot(struct vd_meta *m, struct vd_meta_batch **out, struct vd_error *e)
 {
+	size_t n = m->n_dirty;
 	struct vd_meta_batch *b = NULL;
 	int r = vd_meta_check_writable(m, e);
 
-	/* The caller's allocation lock keeps writers out: what is dirty now is what the loop below finds. */
 	if (r == 0)
-		r = batch_new(m, m->n_dirty, &b, e);
+		r = batch_new(m, n, &b, e);
 	if (r < 0)
 		return r;
+	/* The caller's allocation lock keeps writers out. More than n are dirty only if a commit fails right now: none is written. */
 	for (size_t i = 0; i < VD_META_SHARDS; i++) {
 		struct vd_meta_shard *s = &m->shards[i];
 		struct vd_page *p;
 
 		pthread_rwlock_wrlock(&s->lock);
-		while ((p = TAILQ_FIRST(&s->dirty))) {
+		while (b->n < n && (p = TAILQ_FIRST(&s->dirty))) {
 			vd_page_set_state(m, s, p, VD_PAGE_FLYING);
 			b->pages[b->n++] = p;
 		}
 		pthread_rwlock_unlock(&s->lock);
 	}
-	m->n_snapshots++;
 	*out = b;
 	return 0;
-}
-
-uint64_t vd_meta_n_snapshots(const struct vd_meta *m)
-{
-	return m->n_snapshots;
 }
 
 static int compare(uint64_t a, uint64_t b)

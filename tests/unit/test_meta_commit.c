@@ -314,6 +314,41 @@ static void batch_taken_before_the_poison_is_not_written(void **state)
 	assert_int_equal(meta_get(2), 2);
 }
 
+static struct { pthread_t thread; int result; struct vd_meta_batch *batch; } taker;
+
+static void *take_snapshot(void *unused)
+{
+	taker.result = vd_meta_snapshot(world.meta, &taker.batch, NULL);
+	return unused;
+}
+
+/* The failed commit's pages turn dirty after the snapshot has counted: it has no room for them, and they stay. */
+static void snapshot_beside_a_failing_commit_keeps_its_bounds(void **state)
+{
+	struct vd_meta_shard *first_shard = &world.meta->shards[0];
+	struct vd_meta_batch *failing = NULL;
+	uint64_t page = 0;
+
+	(void)state;
+	for (int n = 0; n < 41; page++) {
+		if (vd_meta_shard_of(world.meta, (struct vd_page_key){ .off = page * PAGE }) == first_shard)
+			continue;
+		if (n++ == 40)
+			failing = meta_snapshot();
+		meta_put(page, 0x61, VD_RANK_LEAF);
+	}
+	pthread_rwlock_wrlock(&first_shard->lock);
+	assert_int_equal(pthread_create(&taker.thread, NULL, take_snapshot, NULL), 0);
+	usleep(20000);
+	world.fail_after = 0;
+	assert_int_equal(vd_meta_commit(world.meta, failing, NULL), VD_EIO);
+	pthread_rwlock_unlock(&first_shard->lock);
+	pthread_join(taker.thread, NULL);
+	assert_int_equal(taker.result, 0);
+	assert_int_equal(vd_meta_commit(world.meta, taker.batch, NULL), VD_EPOISONED);
+	assert_int_equal(world.meta->n_dirty, 41);
+}
+
 static void failed_flush_of_payload_poisons(void **state)
 {
 	uint8_t byte = 1;
@@ -368,6 +403,7 @@ int main(void)
 		cmocka_unit_test_teardown(failed_commit_poisons_and_stays_readable, meta_stop),
 		ORDERED(superseded_page_survives_a_failed_commit),
 		ORDERED(batch_taken_before_the_poison_is_not_written),
+		ORDERED(snapshot_beside_a_failing_commit_keeps_its_bounds),
 		ORDERED(failed_flush_of_payload_poisons),
 		ORDERED(snapshot_without_memory_changes_nothing),
 	};

@@ -315,7 +315,6 @@ static void random_failures_poison_and_lose_nothing_in_memory(void **state)
 		if (!m.batch)
 			step_snapshot();
 		world.fail_after = rnd(8);
-		world.hook = NULL;
 		if (step_commit() < 0) {
 			host_clear_log();
 			check_readable();
