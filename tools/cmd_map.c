@@ -12,6 +12,7 @@
 
 #define WHERE(member) offsetof(struct settings, member)
 #define EXTENTS 256
+#define CELLS_MAX (PICTURE_COLUMNS * PICTURE_ROWS_MAX)
 
 static const struct opt looking[] = {
 	{ .name = "full", .kind = OPT_FLAG, .where = WHERE(full), .help = "look at all data, not at samples of it" },
@@ -99,22 +100,16 @@ static int print_extents(struct vd_image *img, const struct vd_info *info, struc
 
 /* ---- the picture ------------------------------------------------------------------------------------------ */
 
-static uint64_t round_up(uint64_t n, uint64_t to)
-{
-	return (n + to - 1) / to * to;
-}
-
 static int draw(struct vd_image *img, const struct settings *s, struct vd_error *e)
 {
-	struct survey_cell cells[PICTURE_COLUMNS * PICTURE_ROWS_MAX];
+	struct survey_cell cells[CELLS_MAX];
 	uint64_t size = vd_image_size(img);
-	struct survey v = {
-		.img = img, .cells = cells, .full = s->full,
-		.cell_bytes = round_up(size / (PICTURE_COLUMNS * PICTURE_ROWS_MAX) + 1, CLASSIFY_BYTES),
-	};
+	struct survey v = { .img = img, .cells = cells, .full = s->full, .cell_bytes = CLASSIFY_BYTES };
 	int r;
 
-	v.n_cells = (size_t)(round_up(size, v.cell_bytes) / v.cell_bytes);
+	while (v.cell_bytes * CELLS_MAX < size)
+		v.cell_bytes *= 2;
+	v.n_cells = (size_t)((size + v.cell_bytes - 1) / v.cell_bytes);
 	ui_status("looking");
 	r = survey_run(&v, e);
 	ui_status_end();

@@ -11,7 +11,7 @@
 #include "signals.h"
 
 #define EXTENTS 256
-#define SAMPLES_PER_CELL 8      /* of 64 KiB each: a survey of 512 cells reads at most 256 MiB, however large the disk */
+#define SAMPLES_PER_CELL 4      /* of 256 KiB each: a survey of 512 cells reads at most 512 MiB, however large the disk */
 
 /* The sample that is being taken. It may be put together from several extents of one cell. */
 struct sampler {
