@@ -189,6 +189,18 @@ static void forget_drops_dirty_pages_of_the_range_only(void **state)
 	assert_int_equal(meta_get(3), 0x99);
 }
 
+static void forget_all_leaves_what_the_host_holds(void **state)
+{
+	(void)state;
+	(void)meta_get(0);
+	meta_put(1, meta_on_host(1) + 1, VD_RANK_LEAF);
+	vd_meta_forget_all(world.meta);
+	assert_false(vd_meta_is_dirty(world.meta));
+	assert_int_equal(world.meta->n_pages, 0);
+	assert_false(meta_is_resident(0));
+	assert_int_equal(meta_get(1), meta_on_host(1));
+}
+
 static void access_without_memory_fails_cleanly(void **state)
 {
 	uint8_t page[PAGE] = { 0 };
@@ -363,6 +375,7 @@ int main(void)
 		ORDERED(load_does_not_undo_a_write_that_overtook_it),
 		ORDERED(load_does_not_bring_back_what_was_forgotten),
 		ORDERED(forget_drops_dirty_pages_of_the_range_only),
+		ORDERED(forget_all_leaves_what_the_host_holds),
 		ORDERED(access_without_memory_fails_cleanly),
 		ORDERED(clean_pages_stay_within_the_bound),
 		SMALL(dirty_pages_are_never_evicted),
