@@ -73,8 +73,14 @@ int vd_meta_snapshot(struct vd_meta *m, struct vd_meta_batch **out, struct vd_er
 		}
 		pthread_rwlock_unlock(&s->lock);
 	}
+	m->n_snapshots++;
 	*out = b;
 	return 0;
+}
+
+uint64_t vd_meta_n_snapshots(const struct vd_meta *m)
+{
+	return m->n_snapshots;
 }
 
 static int compare(uint64_t a, uint64_t b)
