@@ -185,9 +185,11 @@ static int map_piece(struct toy_state *s, uint64_t off, uint64_t len, unsigned f
 	int r = read_entry(s, off / s->header.block_size, flags, &host_off, e);
 
 	*piece = (struct vd_run){ .guest_off = off, .len = vd_min_u64(len, s->header.block_size - in_block) };
-	if (r < 0 || host_off < ENTRY_FIRST_BLOCK) {
-		piece->where = host_off == ENTRY_HOLE ? VD_HOLE : VD_ZERO;
+	if (r < 0)
 		return r;
+	if (host_off < ENTRY_FIRST_BLOCK) {
+		piece->where = host_off == ENTRY_HOLE ? VD_HOLE : VD_ZERO;
+		return 0;
 	}
 	r = vd_meta_read(s->meta, 0, host_off + in_block / SECTOR, &state, 1, flags, e);
 	if (r < 0)
