@@ -64,6 +64,8 @@ const struct variant *variant_named(const char *name)
 	return NULL;
 }
 
+uint8_t *variant_snapshot;
+
 /* ---- the peer ----------------------------------------------------------------------------------------- */
 
 /* Runs a command, its output in the file "peer.log"; the exit status. */
@@ -140,19 +142,32 @@ void peer_check(const struct variant *v, struct vd_host *mem, bool may_leak)
 		fail_with_log("qemu-img check", v, status);
 }
 
-void peer_compare(const struct variant *v, struct vd_host *mem, const struct model *m)
+static void compare(const struct variant *v, const uint8_t *bytes, uint64_t size)
 {
 	FILE *raw = fopen("model", "w");
 	int status;
 
-	save(v, mem);
 	assert_non_null(raw);
-	assert_int_equal(fwrite(m->bytes, 1, m->size, raw), m->size);
+	assert_int_equal(fwrite(bytes, 1, size, raw), size);
 	assert_int_equal(fclose(raw), 0);
 	status = PEER("compare", "--object", "secret,id=s,file=key", "--image-opts", image_opts(v),
 		      "driver=raw,file.filename=model");
 	if (status != 0)
 		fail_with_log("qemu-img compare", v, status);
+}
+
+void peer_compare(const struct variant *v, struct vd_host *mem, const struct model *m)
+{
+	int status;
+
+	save(v, mem);
+	compare(v, m->bytes, m->size);
+	if (!(v->flags & VARIANT_SNAPSHOT))
+		return;
+	status = PEER("snapshot", "-a", "s", "d");
+	if (status != 0)
+		fail_with_log("qemu-img snapshot -a", v, status);
+	compare(v, variant_snapshot, m->size);
 }
 
 /* ---- making ------------------------------------------------------------------------------------------- */
@@ -290,6 +305,9 @@ static bool take_snapshot(const struct variant *v, struct model *m)
 	if (status)
 		fail_with_log("qemu-img snapshot", v, status);
 	load_file("d");
+	free(variant_snapshot);
+	variant_snapshot = malloc(m->size);
+	memcpy(variant_snapshot, m->bytes, m->size);
 	return true;
 }
 

@@ -16,6 +16,9 @@ enum variant_flag {
 	VARIANT_SNAPSHOT = 16,          /* made by the peer, with a snapshot that shares every cluster */
 };
 
+/* Beside the model of the disk: what the snapshot of it has to hold for ever. */
+extern uint8_t *variant_snapshot;
+
 struct variant {
 	const char *name;
 	const struct vd_format *format;
@@ -44,7 +47,7 @@ bool peer_is_here(void);
 bool peer_knows(const struct variant *v);
 /* Copies all files of a host in memory to the current folder, where qemu-img checks "d": no errors, leaks if allowed. */
 void peer_check(const struct variant *v, struct vd_host *mem, bool may_leak);
-/* ... and compares it with the model. */
+/* ... and compares it, and what its snapshot holds, with the model. */
 void peer_compare(const struct variant *v, struct vd_host *mem, const struct model *m);
 
 #endif

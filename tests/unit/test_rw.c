@@ -236,6 +236,29 @@ static void zeros_are_written_where_the_host_makes_no_holes(void **state)
 	disk_close(img);
 }
 
+static void zeros_that_begin_inside_a_unit_free_the_units_behind(void **state)
+{
+	struct vd_create_opts opts = disk_create_opts(&vd_format_qcow2, 8 * BLOCK);
+	struct vd_image *img;
+	struct vd_extent x[4];
+	size_t n;
+
+	(void)state;
+	opts.cluster_size = BLOCK;
+	img = disk_create(&vd_format_qcow2, "d", &opts);
+	disk_write(img, 0, 8 * BLOCK, 7);
+	disk_zero(img, 100, 4 * BLOCK);
+	assert_int_equal(vd_image_extents(img, 0, 8 * BLOCK, x, 4, &n, NULL), 0);
+	assert_int_equal(n, 3);
+	assert_int_equal(x[0].len, BLOCK);
+	assert_false(x[1].flags & VD_EXTENT_HOST);
+	assert_int_equal(x[1].len, 3 * BLOCK);
+	disk_expect(img, 0, 100, 7);
+	disk_expect(img, 100, 4 * BLOCK, 0);
+	disk_expect(img, 4 * BLOCK + 100, 4 * BLOCK - 100, 7);
+	vd_image_abort(img);
+}
+
 static void flush_costs_at_most_four_whatever_it_holds(void **state)
 {
 	struct vd_image *img;
@@ -338,14 +361,19 @@ static int start_meanwhile(struct vd_wrap *w, struct vd_op *op, struct vd_error 
 	return 0;
 }
 
+static struct vd_host *host_with_meanwhile(void *(*work)(void *))
+{
+	meanwhile = (struct meanwhile){ .work = work };
+	vd_wrap_init(&meanwhile.wrap, disks.host);
+	meanwhile.wrap.before = start_meanwhile;
+	return &meanwhile.wrap.host;
+}
+
 static struct vd_image *open_with_meanwhile(void *(*work)(void *))
 {
 	struct vd_open_opts opts = disk_open_opts(toy, VD_OPEN_WRITE);
 
-	meanwhile = (struct meanwhile){ .work = work };
-	vd_wrap_init(&meanwhile.wrap, disks.host);
-	meanwhile.wrap.before = start_meanwhile;
-	assert_int_equal(vd_image_open_on(&meanwhile.wrap.host, toy, "d", &opts, &meanwhile.img, NULL), 0);
+	assert_int_equal(vd_image_open_on(host_with_meanwhile(work), toy, "d", &opts, &meanwhile.img, NULL), 0);
 	return meanwhile.img;
 }
 
@@ -459,6 +487,33 @@ static void writers_of_one_sector_take_turns(void **state)
 	disk_close(img);
 }
 
+/* Of 4096 bytes, on raw, which by itself needs no turns. */
+static void writers_of_one_cipher_sector_take_turns(void **state)
+{
+	struct vd_create_opts opts = disk_create_opts(raw, SIZE);
+	struct vd_key *key;
+
+	(void)state;
+	assert_int_equal(vd_key_from_bytes("k", 1, &key, NULL), 0);
+	opts.key = key;
+	opts.luks_type = VD_LUKS2;
+	opts.luks_sector_size = 4096;
+	opts.kdf = (struct vd_kdf_opts){ .iterations = 4, .memory_kib = 64 };
+	assert_int_equal(vd_image_create_on(host_with_meanwhile(write_the_next_sector), NULL, "d", &opts, &meanwhile.img, NULL), 0);
+	disk_write(meanwhile.img, 0, 4096, 5);
+	meanwhile.kind = VD_OP_READ;
+	meanwhile.off = meanwhile.img->layer.payload_off;
+	disk_write(meanwhile.img, 0, 512, 7);
+	assert_true(meanwhile.has_started && !meanwhile.has_ended_within);
+	pthread_join(meanwhile.thread, NULL);
+	disk_expect(meanwhile.img, 0, 512, 7);
+	disk_expect(meanwhile.img, 512, 512, 5);
+	disk_expect(meanwhile.img, 1024, 512, 9);
+	disk_expect(meanwhile.img, 1536, 4096 - 1536, 5);
+	vd_image_abort(meanwhile.img);
+	vd_key_free(key);
+}
+
 static void *flush_once(void *arg)
 {
 	disk_write(meanwhile.img, (uintptr_t)arg * BLOCK, 512, 9);
@@ -518,6 +573,7 @@ int main(void)
 		CASE(written_zeros_in_new_space_are_not_sent_to_the_host),
 		CASE(zeros_in_raw_make_a_hole),
 		CASE(zeros_are_written_where_the_host_makes_no_holes),
+		CASE(zeros_that_begin_inside_a_unit_free_the_units_behind),
 		CASE(flush_costs_at_most_four_whatever_it_holds),
 		CASE(dirty_tables_are_bounded_without_any_flush),
 		CASE(space_is_used_again_after_the_flush_not_before),
@@ -525,6 +581,7 @@ int main(void)
 		CASE(reader_under_way_keeps_the_bytes_it_mapped),
 		CASE(writers_meet_in_one_new_block),
 		CASE(writers_of_one_sector_take_turns),
+		CASE(writers_of_one_cipher_sector_take_turns),
 		CASE(flushes_that_wait_share_one_commit),
 	};
 
