@@ -133,6 +133,23 @@ static void beyond_a_shorter_parent_is_a_hole_of_the_overlay(void **state)
 	disk_close(img);
 }
 
+static void holes_of_two_layers_are_two_extents(void **state)
+{
+	struct vd_create_opts opts = disk_create_opts(toy, SIZE);
+	struct vd_image *img;
+
+	(void)state;
+	disk_make(raw, "r", BLOCK, NULL);
+	opts.backing_file = "r";
+	opts.backing_format = "raw";
+	img = disk_create(toy, "d", &opts);
+	list_extents(img, 0, SIZE, N_MAX);
+	assert_int_equal(n_listed, 2);
+	expect_extent(0, 0, BLOCK, HOLE, 1);
+	expect_extent(1, BLOCK, SIZE - BLOCK, HOLE, 0);
+	vd_image_abort(img);
+}
+
 static void any_buffer_gives_the_same_list(void **state)
 {
 	static struct vd_extent want[N_MAX];
@@ -248,6 +265,7 @@ int main(void)
 		CASE(sectors_of_a_block_alternate_between_layers),
 		CASE(host_offset_is_where_the_bytes_are),
 		CASE(beyond_a_shorter_parent_is_a_hole_of_the_overlay),
+		CASE(holes_of_two_layers_are_two_extents),
 		CASE(any_buffer_gives_the_same_list),
 		CASE(any_range_is_a_cut_of_the_whole),
 		CASE(holes_of_raw_are_those_of_its_file),
