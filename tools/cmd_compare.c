@@ -15,6 +15,10 @@ static const struct opt formats[] = {
 	  .help = "format of A (default: told from its bytes)" },
 	{ .name = "second-format", .letter = 'F', .kind = OPT_TEXT, .where = WHERE(second_format), .arg = "FMT",
 	  .help = "format of B" },
+	{ .name = "snapshot", .letter = 'l', .kind = OPT_TEXT, .where = WHERE(snapshot), .arg = "NAME",
+	  .help = "compare this snapshot inside A, by name or id, instead of its disk as it is" },
+	{ .name = "second-snapshot", .kind = OPT_TEXT, .where = WHERE(second_snapshot), .arg = "NAME",
+	  .help = "the same of B" },
 	{ .name = "ignore-trailing-zeros", .kind = OPT_FLAG, .where = WHERE(ignore_trailing_zeros),
 	  .help = "disks of different size are the same if the rest of the larger is zeros" },
 	{ 0 },
@@ -34,9 +38,11 @@ static const char *const examples[] = {
 /* Both sides: what is said of A and B differs by the option and the operand only. */
 static int open_both(const struct settings *s, struct keys *keys, struct vd_image *img[2], struct vd_error *e)
 {
+	struct settings of_b = *s;
 	int r = source_open(s, s->operands[0], s->format, keys, &img[0], e);
 
-	return r < 0 ? r : source_open(s, s->operands[1], s->second_format, keys, &img[1], e);
+	of_b.snapshot = s->second_snapshot;
+	return r < 0 ? r : source_open(&of_b, s->operands[1], s->second_format, keys, &img[1], e);
 }
 
 /* A code of the library as a status of qemu-img compare; a stop by a signal keeps its own. */

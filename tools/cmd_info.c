@@ -11,7 +11,7 @@
 #include "ui.h"
 #include "verbs.h"
 
-static const struct opt_group *const groups[] = { &opts_format, &opts_sharing, &opts_output_form, &opts_speech, NULL };
+static const struct opt_group *const groups[] = { &opts_format, &opts_snapshot, &opts_sharing, &opts_output_form, &opts_speech, NULL };
 
 static const char *const examples[] = {
 	"vdisk info disk.qcow2",

@@ -89,6 +89,13 @@ static const struct opt backing[] = {
 };
 const struct opt_group opts_backing = { "Input", backing };
 
+static const struct opt snapshot[] = {
+	{ .name = "snapshot", .letter = 'l', .kind = OPT_TEXT, .where = WHERE(snapshot), .arg = "NAME",
+	  .help = "read this snapshot inside IMAGE, by name or id, instead of the disk as it is" },
+	{ 0 },
+};
+const struct opt_group opts_snapshot = { "Input", snapshot };
+
 static const struct opt sharing[] = {
 	{ .name = "force-share", .letter = 'U', .kind = OPT_FLAG, .where = WHERE(force_share),
 	  .help = "read although another process writes: what is read may be inconsistent" },

@@ -15,7 +15,8 @@
 
 /* In the order in which help shows them. */
 static const struct verb *const verbs[] = {
-	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_compare, NULL,
+	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_compare,
+	&verb_snapshot, &verb_resize, NULL,
 };
 
 /* Keys are in this process's memory: no core file, and no other process of this user looks in. */

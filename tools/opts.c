@@ -230,13 +230,32 @@ static int take_operands(const struct verb *verb, int argc, char **argv, struct 
 	return 0;
 }
 
+/* "-1G" is an operand: no option begins with a digit. Behind all else, where getopt is not shown it. How many. */
+static int put_aside_numbers(int argc, char **argv)
+{
+	int n = 0;
+
+	for (int i = 1; i < argc - n;) {
+		char *word = argv[i];
+
+		if (word[0] != '-' || !isdigit((unsigned char)word[1])) {
+			i++;
+			continue;
+		}
+		memmove(&argv[i], &argv[i + 1], (size_t)(argc - i - 1) * sizeof(*argv));
+		argv[argc - 1] = word;
+		n++;
+	}
+	return n;
+}
+
 int opts_parse(const struct verb *verb, int argc, char **argv, struct settings *s, struct vd_error *e)
 {
 	struct flat f = { 0 };
 	int r;
 
 	flatten(verb, &f);
-	r = take_options(&f, argc, argv, s, e);
+	r = take_options(&f, argc - put_aside_numbers(argc, argv), argv, s, e);
 	if (r == 0 && !s->help)
 		r = take_operands(verb, argc, argv, s, e);
 	if (r < 0 && !e->hint[0])

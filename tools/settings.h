@@ -58,13 +58,18 @@ struct new_image {
 enum compat { COMPAT_DEFAULT, COMPAT_V2, COMPAT_V3 };
 
 struct settings {
-	const char *operands[2];
+	const char *operands[3];
 	size_t n_operands;
 
 	const char *format;             /* of the image that is read; create: of the new one */
 	const char *target_format;
 	const char *backing_format;
 	const char *second_format;
+	const char *snapshot;           /* of the image that is read; compare: of A */
+	const char *second_snapshot;
+	bool snap_list;                 /* snapshot -l */
+	const char *snap_create, *snap_apply, *snap_delete;
+	bool shrink;
 	struct texts create_options;    /* -o, unparsed: the target's format says what is known */
 	struct new_image made;
 	bool compress;

@@ -22,9 +22,12 @@ static int open_with(const struct settings *s, const char *path, const char *for
 		.flags = flags | (s->force_share ? VD_OPEN_FORCE_SHARE : 0),
 		.gate = dirs.n ? vd_gate_below_dirs : NULL, .gate_ctx = &dirs,
 		.keys = keys ? keys->at : NULL, .n_keys = keys ? keys->n : 0,
+		.snapshot = s->snapshot,
 	};
 	int r;
 
+	if (s->force_share && flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL))
+		return fail(e, VD_EARG, "--force-share is for reading: this changes the image");
 	if (o.n_keys)
 		ui_status("deriving key");
 	r = vd_image_open(path, &o, out, e);
@@ -38,9 +41,15 @@ int source_open_metadata(const struct settings *s, const char *path, const char 
 	return open_with(s, path, format, VD_OPEN_METADATA, NULL, out, e);
 }
 
+int source_open_control(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+			struct vd_error *e)
+{
+	return open_with(s, path, format, VD_OPEN_CONTROL, NULL, out, e);
+}
+
 /* Open until the key fits, as long as there is somebody who types. */
-static int open_asking(const struct settings *s, const char *path, const char *format, struct keys *keys,
-		       struct vd_image **out, struct vd_error *e)
+static int open_asking(const struct settings *s, const char *path, const char *format, unsigned flags,
+		       struct keys *keys, struct vd_image **out, struct vd_error *e)
 {
 	int r = VD_EKEY;
 
@@ -49,7 +58,7 @@ static int open_asking(const struct settings *s, const char *path, const char *f
 			ui_warn("that key does not fit");
 		r = secrets_ask(path, keys, e);
 		if (r == 0)
-			r = open_with(s, path, format, 0, keys, out, e);
+			r = open_with(s, path, format, flags, keys, out, e);
 	}
 	return r;
 }
@@ -66,24 +75,38 @@ static void warn_of_legacy(struct vd_image *img)
 	}
 }
 
-int source_open(const struct settings *s, const char *path, const char *format, struct keys *keys,
-		struct vd_image **out, struct vd_error *e)
+static int open_unlocked(const struct settings *s, const char *path, const char *format, unsigned flags,
+			 struct keys *keys, struct vd_image **out, struct vd_error *e)
 {
 	int r = keys->n ? 0 : secrets_of_options(s, keys, e);
 	bool is_named = s->keys.n > 0;
 
 	if (r == 0)
-		r = open_with(s, path, format, 0, keys, out, e);
+		r = open_with(s, path, format, flags, keys, out, e);
 	if (r == VD_ENOKEY && !is_named) {
 		r = secrets_unasked(CREDENTIAL_KEY, keys, e);
-		if (r == 0)
-			r = keys->n ? open_with(s, path, format, 0, keys, out, e) : open_asking(s, path, format, keys, out, e);
+		if (r == 0 && keys->n)
+			r = open_with(s, path, format, flags, keys, out, e);
+		else if (r == 0)
+			r = open_asking(s, path, format, flags, keys, out, e);
 	}
 	if (r == VD_EKEY)
 		r = secrets_explain(keys, r, e);
 	if (r == 0)
 		warn_of_legacy(*out);
 	return r;
+}
+
+int source_open(const struct settings *s, const char *path, const char *format, struct keys *keys,
+		struct vd_image **out, struct vd_error *e)
+{
+	return open_unlocked(s, path, format, 0, keys, out, e);
+}
+
+int source_open_writable(const struct settings *s, const char *path, const char *format, struct keys *keys,
+			 struct vd_image **out, struct vd_error *e)
+{
+	return open_unlocked(s, path, format, VD_OPEN_WRITE, keys, out, e);
 }
 
 int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e)

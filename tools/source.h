@@ -8,9 +8,15 @@
 /* Tables only: no key, nothing that the image refers to. */
 int source_open_metadata(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 			 struct vd_error *e);
+/* To change its shape: no key, nothing that the image refers to. */
+int source_open_control(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+			struct vd_error *e);
 /* All of it. Keys are fetched when first needed, asked for when none was given, and kept in `keys` for the next image. */
 int source_open(const struct settings *s, const char *path, const char *format, struct keys *keys,
 		struct vd_image **out, struct vd_error *e);
+/* The same for writing. */
+int source_open_writable(const struct settings *s, const char *path, const char *format, struct keys *keys,
+			 struct vd_image **out, struct vd_error *e);
 int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e);
 
 /* Where the name by which `image` refers to a file leads, by the same gate that opens it: 0, VD_ENOENT, VD_EREFERENCE ... */

@@ -12,5 +12,7 @@ extern const struct verb verb_encrypt;
 extern const struct verb verb_decrypt;
 extern const struct verb verb_map;
 extern const struct verb verb_compare;
+extern const struct verb verb_snapshot;
+extern const struct verb verb_resize;
 
 #endif
