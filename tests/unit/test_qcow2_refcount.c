@@ -173,6 +173,40 @@ static void a_count_never_passes_its_ends(void **state)
 	expect_sound("x");
 }
 
+/* What was a table may be payload next, which does not pass the cache of tables. */
+static void the_cache_forgets_what_was_given_back(void **state)
+{
+	struct vd_image *img = open_new(MIB, 4096, 16);
+	uint64_t off = alloc_one(img);
+	struct vd_error e;
+	uint8_t got[4];
+
+	(void)state;
+	expect_ok(vd_meta_read(img->meta, 0, off, got, 4, 0, &e), &e);
+	drop(img, off, 4096);
+	expect_ok(vd_set_pwrite(img->set, 0, "load", 4, off, &e), &e);
+	expect_ok(vd_meta_read(img->meta, 0, off, got, 4, 0, &e), &e);
+	assert_memory_equal(got, "load", 4);
+	disk_close(img);
+	expect_sound("x");
+}
+
+static void a_device_ends_where_it_ends(void **state)
+{
+	struct vd_image *img = open_new(16 * MIB, 4096, 16);
+	struct vd_qcow2 *s = img->state;
+	uint64_t n, off = alloc_one(img);
+	struct vd_error e;
+	bool is_fresh;
+
+	(void)state;
+	s->host_limit = off + 4 * 4096 + 100;
+	assert_true(alloc(img, 10, &n) == off + 4096 && n == 3);
+	expect_failure(vd_qcow2_alloc(s, 1, &off, &n, &is_fresh, &e), VD_ENOSPC, &e, "x: the device is full");
+	disk_close(img);
+	expect_leaks("x", 4);
+}
+
 static void space_is_not_reused_before_the_table_that_left_it_is_durable(void **state)
 {
 	struct vd_image *img = open_new(MIB, 4096, 16);
@@ -397,6 +431,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_given_back_is_used_first_and_in_pieces, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(only_space_past_the_former_end_is_fresh, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(a_count_never_passes_its_ends, disks_start, disks_stop),
+		cmocka_unit_test_setup_teardown(the_cache_forgets_what_was_given_back, disks_start, disks_stop),
+		cmocka_unit_test_setup_teardown(a_device_ends_where_it_ends, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(space_is_not_reused_before_the_table_that_left_it_is_durable, disks_start,
 						disks_stop),
 		cmocka_unit_test_setup_teardown(compressed_clusters_share_clusters_and_count_each, disks_start, disks_stop),

@@ -194,6 +194,8 @@ static void a_shared_table_is_copied_once(void **state)
 	disk_close(img);
 	for (uint64_t off = 0; off < 3 * CS; off += CS)
 		share(off);
+	/* The flag of an entry in a shared table says nothing: it was written when the table had one owner. */
+	bytes_put("x", bytes_l2_entry("x", 2 * CS), 8, QCOW2_COPIED | (host + 2 * CS));
 	l1 = bytes_l1("x");
 	old = bytes_get("x", l1, 8) & QCOW2_OFFSET_MASK;
 	bytes_put("x", l1, 8, old);
@@ -207,6 +209,7 @@ static void a_shared_table_is_copied_once(void **state)
 	/* The other owner's table still says what it said. */
 	assert_true(bytes_get("x", old + 8, 8) == host + CS);
 	assert_true(bytes_get("x", bytes_l2_entry("x", 0), 8) == host);
+	assert_true(bytes_get("x", bytes_l2_entry("x", 2 * CS), 8) == host + 2 * CS);
 	img = disk_open(qcow2, "x", 0);
 	disk_expect(img, 0, CS, 1);
 	disk_expect(img, CS, 100, 9);
@@ -235,6 +238,8 @@ static void zeroed_host_space_is_used_again(void **state)
 	assert_true(!v.in_place && !v.fresh && v.covered == 3 * CS - 10 && v.host_off == word && v.fill_len == 3 * CS);
 	/* Nothing was taken, so cancel gives nothing back. */
 	qcow2->cancel(img->state, &v);
+	/* Zeros already: a punch has nothing to gain there. */
+	assert_true(punch(img, 0, 3 * CS) == 3 * CS && map_at(img, CS).flags == VD_RUN_HOSTED);
 	disk_write(img, 10, 2 * CS, 5);
 	disk_expect(img, 0, 10, 0);
 	disk_expect(img, 10, 2 * CS, 5);
