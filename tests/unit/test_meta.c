@@ -288,9 +288,13 @@ static void page_in_use_outlives_a_scan(void **state)
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
-static int read_late(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e)
+static atomic_bool is_reading, may_go;
+
+static int read_when_told(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e)
 {
-	usleep(20000);
+	is_reading = true;
+	while (!may_go)
+		usleep(1000);
 	return host_ops.pread(io, buf, len, off, e);
 }
 
@@ -303,24 +307,29 @@ static void *read_page_5(void *out)
 static void concurrent_misses_read_once(void **state)
 {
 	struct { int r; uint8_t value; } results[8];
-	static struct vd_io_ops late;
+	static struct vd_io_ops ops;
 	pthread_t threads[8];
+	bool is_shown;
 
 	(void)state;
-	late = host_ops;
-	late.pread = read_late;
-	world.files[0]->io.ops = &late;
+	ops = host_ops;
+	ops.pread = read_when_told;
+	world.files[0]->io.ops = &ops;
 	for (size_t i = 0; i < 8; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, read_page_5, &results[i]), 0);
-	usleep(10000);
-	/* On its way is not in memory. */
-	assert_false(meta_is_resident(5));
+	while (!is_reading)
+		usleep(1000);
+	usleep(20000);          /* so that the others come, too */
+	is_shown = meta_is_resident(5);
+	may_go = true;
 	for (size_t i = 0; i < 8; i++) {
 		pthread_join(threads[i], NULL);
 		assert_int_equal(results[i].r, 0);
 		assert_int_equal(results[i].value, meta_on_host(5));
 	}
 	assert_string_equal(host_log(), "R5");
+	/* On its way is not in memory. */
+	assert_false(is_shown);
 }
 
 static struct { pthread_t thread; int result; } writer;
@@ -337,7 +346,8 @@ static int read_while_a_writer_comes(struct vd_io *io, void *buf, size_t len, ui
 {
 	io->ops = &host_ops;
 	assert_int_equal(pthread_create(&writer.thread, NULL, put_page_5, NULL), 0);
-	return read_late(io, buf, len, off, e);
+	usleep(20000);          /* so that it comes before the bytes */
+	return host_ops.pread(io, buf, len, off, e);
 }
 
 /* The writer needs the rest of the page: it neither reads on its own, nor takes what is not there yet. */

