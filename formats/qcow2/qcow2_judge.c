@@ -77,7 +77,7 @@ static int judge_table(struct vd_qcow2 *s, const struct named_table *t, uint64_t
 		return vd_qcow2_corrupt(s, e, t->field_off,
 					"the %s at %" PRIu64 " does not begin at a cluster boundary", t->what, t->off);
 	/* The last cluster of the file may be cut short, and with it the padding of a table. */
-	if (t->off >= file_size || !vd_range_inside(t->off, t->len, vd_round_up(file_size, s->cluster_size)))
+	if (!vd_range_inside(t->off, t->len, vd_round_up(file_size, s->cluster_size)))
 		return vd_qcow2_corrupt(s, e, t->field_off,
 					"the %s of %" PRIu64 " bytes at %" PRIu64 " reaches beyond the end of the file",
 				     t->what, t->len, t->off);

@@ -100,6 +100,35 @@ static void the_key_area_lies_first_and_is_named_first(void **state)
 	expect_sound("x");
 }
 
+/* `size` bytes that are not zero, as a device holds them. */
+static int create_on_device(uint64_t size, struct vd_error *e)
+{
+	struct vd_create_opts o = disk_create_opts(qcow2, MIB);
+	struct vd_set_opts so = { .host = disks.host, .io_flags = VD_IO_WRITE };
+	struct vd_create c = { .opts = &o, .size = MIB };
+	struct vd_io *io;
+	int r;
+
+	disk_put_raw("x", size, 0xff);
+	expect_ok(disks.host->open(disks.host, "x", VD_IO_WRITE, &io, e), e);
+	io->is_device = true;
+	expect_ok(vd_set_new(&so, io, &c.set, e), e);
+	r = qcow2->create(&c, e);
+	vd_set_abort(c.set);
+	return r;
+}
+
+static void old_bytes_of_a_device_are_no_tables(void **state)
+{
+	struct vd_error e;
+
+	(void)state;
+	expect_ok(create_on_device(4 * MIB, &e), &e);
+	expect_sound("x");
+	assert_true(bytes_get("x", bytes_get("x", 40, 8), 8) == 0 && bytes_size("x") == 4 * MIB);
+	expect_failure(create_on_device(3 * 65536, &e), VD_ENOSPC, &e, "device has 196608 bytes, the tables of an empty image need");
+}
+
 static void every_cluster_size_and_width_is_sound(void **state)
 {
 	(void)state;
@@ -213,6 +242,7 @@ int main(void)
 		T(each_option_is_where_the_format_has_it),
 		T(the_backing_file_is_named_with_its_format),
 		T(the_key_area_lies_first_and_is_named_first),
+		T(old_bytes_of_a_device_are_no_tables),
 		T(every_cluster_size_and_width_is_sound),
 		T(sizes_go_to_the_limits),
 		T(the_refcount_table_is_large_enough),
