@@ -10,6 +10,8 @@
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
 
+uint64_t vd_qcow2_window = 8u << 20;    /* 64 MiB of counts */
+
 /* ---- loading -------------------------------------------------------------------------------------------- */
 
 /* n clusters of one block. */

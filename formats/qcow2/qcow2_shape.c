@@ -219,7 +219,7 @@ static int drop_old_tables(struct shape *sh, struct vd_error *e)
 static int count_window(struct shape *sh, uint64_t first, struct vd_error *e)
 {
 	const struct vd_qcow2_act *act = sh->act;
-	uint64_t end = vd_min_u64(first + QCOW2_WINDOW, sh->n_clusters);
+	uint64_t end = vd_min_u64(first + vd_qcow2_window, sh->n_clusters);
 	int r = vd_qcow2_counts_load(&sh->counts, first, end, e);
 
 	if (r == 0)
@@ -236,7 +236,7 @@ static int find_copies(struct shape *sh, struct vd_error *e)
 {
 	int r = 0;
 
-	for (uint64_t first = 0; first < sh->n_clusters && r == 0; first += QCOW2_WINDOW) {
+	for (uint64_t first = 0; first < sh->n_clusters && r == 0; first += vd_qcow2_window) {
 		r = count_window(sh, first, e);
 		for (uint32_t i = 0; i < sh->act->l1_size && r == 0; i++)
 			if (sh->l1[i] && !sh->is_copied[i])
@@ -286,8 +286,8 @@ static int find_gap(struct shape *sh, uint64_t end, uint64_t wanted, uint64_t *g
 	uint64_t run = 0;
 	int r = 0;
 
-	for (uint64_t first = 0; first < end && r == 0; first += QCOW2_WINDOW) {
-		r = vd_qcow2_counts_load(&sh->counts, first, vd_min_u64(first + QCOW2_WINDOW, sh->n_clusters), e);
+	for (uint64_t first = 0; first < end && r == 0; first += vd_qcow2_window) {
+		r = vd_qcow2_counts_load(&sh->counts, first, vd_min_u64(first + vd_qcow2_window, sh->n_clusters), e);
 		for (uint64_t i = sh->counts.first; i < vd_min_u64(end, sh->counts.end) && r == 0; i++) {
 			bool is_free = !sh->counts.count[i - first] && has_old_block(sh, i / s->block_entries);
 
@@ -398,7 +398,7 @@ static int write_counts_and_l2(struct shape *sh, struct vd_error *e)
 {
 	int r = 0;
 
-	for (uint64_t first = 0; first < sh->n_clusters && r == 0; first += QCOW2_WINDOW) {
+	for (uint64_t first = 0; first < sh->n_clusters && r == 0; first += vd_qcow2_window) {
 		r = count_window(sh, first, e);
 		if (r == 0)
 			r = count_area(sh, e);
@@ -535,7 +535,7 @@ static int prepare(struct shape *sh, struct vd_error *e)
 	sh->area.n_l1 = clusters_of(s, (uint64_t)sh->act->l1_size * 8);
 	sh->n_clusters = vd_round_up(atomic_load(&s->host_end) / s->cluster_size, s->block_entries);
 	sh->counts = (struct vd_qcow2_counts){ .s = s, .blocks = sh->old_blocks, .n_blocks = sh->n_old };
-	return vd_alloc(QCOW2_WINDOW, sizeof(*sh->counts.count), &sh->counts.count, e);
+	return vd_alloc(vd_qcow2_window, sizeof(*sh->counts.count), &sh->counts.count, e);
 }
 
 int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd_error *e)

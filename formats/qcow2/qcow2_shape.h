@@ -97,7 +97,8 @@ struct vd_qcow2_counts {
 	uint64_t first, end;                    /* clusters in the window */
 	uint64_t *count;
 };
-#define QCOW2_WINDOW (8u << 20)                 /* clusters; 64 MiB of counts, and a multiple or a part of any block's */
+/* Clusters in a window: a power of two, so that it is a multiple or a part of any block's. Tests make it small. */
+extern uint64_t vd_qcow2_window;
 
 /* Fills the window with the counts as they are. */
 int vd_qcow2_counts_load(struct vd_qcow2_counts *c, uint64_t first, uint64_t end, struct vd_error *e) VD_MUST_CHECK;
