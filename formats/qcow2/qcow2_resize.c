@@ -72,11 +72,11 @@ static int write_size(struct vd_qcow2 *s, uint64_t size, struct vd_error *e)
 	int r;
 
 	vd_put_be64(raw, size);
-	r = vd_set_pwrite(s->set, 0, raw, sizeof(raw), AT_SIZE, e);
+	r = vd_set_pwrite(s->set, 0, raw, sizeof(raw), AT_SIZE, NULL);
 	if (r == 0)
-		r = vd_set_flush(s->set, e);
+		r = vd_set_flush(s->set, NULL);
 	if (r < 0)
-		return vd_error_prefix(e, VD_EPOISONED, "the new size may be written or not: ");
+		return vd_qcow2_unsure(s, e);
 	s->h.size = size;
 	vd_meta_forget_all(s->meta);
 	return 0;

@@ -474,7 +474,7 @@ static void put_header(uint8_t *sector, const struct vd_qcow2_header *h)
 		vd_put_be64(sector + QCOW2_AT_AUTOCLEAR, h->autoclear);
 }
 
-static int unsure(const struct vd_qcow2 *s, struct vd_error *e)
+int vd_qcow2_unsure(const struct vd_qcow2 *s, struct vd_error *e)
 {
 	vd_fail(e, VD_EPOISONED, "%s: writing the header failed: the change has either happened or not", s->name);
 	return vd_hint(e, VD_EPOISONED, "make sure that its disk works, open the image again and look");
@@ -509,7 +509,7 @@ static int switch_over(struct shape *sh, struct vd_error *e)
 		r = vd_set_flush(s->set, NULL);
 	if (r == 0)
 		r = adopt(s, &h, NULL);
-	return r < 0 ? unsure(s, e) : 0;
+	return r < 0 ? vd_qcow2_unsure(s, e) : 0;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------ */

@@ -89,6 +89,9 @@ struct vd_qcow2_act {
  */
 int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd_error *e) VD_MUST_CHECK;
 
+/* VD_EPOISONED, in words: a write of the header failed. */
+int vd_qcow2_unsure(const struct vd_qcow2 *s, struct vd_error *e);
+
 /* qcow2_refplan.c: owners of all clusters after an act, a window of them at a time. */
 struct vd_qcow2_counts {
 	const struct vd_qcow2 *s;
