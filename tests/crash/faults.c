@@ -114,7 +114,7 @@ static void expect_told(int r, const struct vd_error *e)
 		fail_scene("code %d came without words", r);
 }
 
-static void check_tables(const char *name)
+static void check_tables(const char *name, bool may_leak)
 {
 	struct qcow2_verdict v = { 0 };
 
@@ -122,7 +122,7 @@ static void check_tables(const char *name)
 		v = qcow2_check(scene.mem, name);
 	if (v.n_errors)
 		fail_scene("%u errors in the tables: %s", v.n_errors, v.first);
-	if (!scene.has_fired && v.n_leaks)
+	if (!may_leak && v.n_leaks)
 		fail_scene("%u leaks", v.n_leaks);
 }
 
@@ -223,7 +223,8 @@ static bool go_on(struct writing *w)
 	r = vd_image_close(vd_steal(&w->img), &e);
 	if (r < 0)
 		fail_scene("does not close: %s", e.message);
-	check_tables("d");
+	/* The write that failed has given its space back. */
+	check_tables("d", scene.plan->memory);
 	w->img = reopen("d");
 	model_check_all(&w->m, w->img);
 	vd_image_abort(vd_steal(&w->img));
@@ -273,7 +274,7 @@ static void write_job(void)
 		history_ack(&w.h, w.h.n_ops, 1);
 	if (!goes_on(&w)) {
 		vd_image_abort(vd_steal(&w.img));
-		check_tables("d");
+		check_tables("d", scene.has_fired);
 		check_history(&w);
 	}
 	model_free(&w.m);
@@ -301,7 +302,7 @@ static void check_output(const struct model *m)
 {
 	struct vd_image *img = reopen("n");
 
-	check_tables("n");
+	check_tables("n", scene.has_fired);
 	model_check_all(m, img);
 	vd_image_abort(img);
 }

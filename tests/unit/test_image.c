@@ -432,6 +432,43 @@ static void writing_ends_only_if_it_has_begun(void **state)
 	assert_int_equal(n_ended, 1);
 }
 
+static struct vd_image *ending;
+static bool was_dirty_at_the_end;
+
+/* As of a driver that counts owners: what is freed changes a table. */
+static int freed_with_a_table(void *st, const struct vd_range *range, struct vd_error *e)
+{
+	uint8_t entry[4];
+	int r = vd_meta_read(ending->meta, 0, TOY_TABLE_OFF, entry, sizeof(entry), 0, e);
+
+	if (r == 0)
+		r = vd_meta_write(ending->meta, 0, TOY_TABLE_OFF, entry, sizeof(entry), VD_RANK_OWNER, e);
+	return r < 0 ? r : toy->freed(st, range, e);
+}
+
+static int end_and_look(void *st, struct vd_error *e)
+{
+	was_dirty_at_the_end = vd_meta_is_dirty(ending->meta);
+	return toy->end_write(st, e);
+}
+
+static void all_tables_are_committed_before_writing_ends(void **state)
+{
+	struct vd_format counted = *toy;
+
+	(void)state;
+	counted.freed = freed_with_a_table;
+	counted.end_write = end_and_look;
+	disk_make(toy, "d", SIZE, NULL);
+	ending = disk_open(&counted, "d", VD_OPEN_WRITE);
+	disk_write(ending, 0, TOY_BLOCK, 7);
+	disk_flush(ending);
+	disk_zero(ending, 0, TOY_BLOCK);
+	was_dirty_at_the_end = true;
+	disk_close(ending);
+	assert_false(was_dirty_at_the_end);
+}
+
 static void failed_begin_is_tried_again(void **state)
 {
 	struct vd_image *img;
@@ -654,6 +691,7 @@ int main(void)
 		CASE(writing_begins_once_before_the_first_payload),
 		CASE(abort_does_not_end_writing),
 		CASE(writing_ends_only_if_it_has_begun),
+		CASE(all_tables_are_committed_before_writing_ends),
 		CASE(failed_begin_is_tried_again),
 		CASE(failed_table_write_poisons),
 		CASE(failed_flush_poisons),

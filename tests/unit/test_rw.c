@@ -259,6 +259,32 @@ static void zeros_that_begin_inside_a_unit_free_the_units_behind(void **state)
 	vd_image_abort(img);
 }
 
+static void no_unit_of_a_long_write_is_filled_twice(void **state)
+{
+	const uint64_t mib = 1 << 20;
+	struct vd_create_opts opts = disk_create_opts(&vd_format_qcow2, 8 * mib);
+	struct vd_image *img;
+	const struct vd_event *ev;
+	uint64_t written = 0, tick;
+
+	(void)state;
+	disk_put_raw("r", 8 * mib, 5);
+	opts.cluster_size = mib;
+	opts.backing_file = "r";
+	opts.backing_format = "raw";
+	img = disk_create(&vd_format_qcow2, "d", &opts);
+	tick = vd_record_tick(disks.record);
+	/* Half a cluster is filled on either side. */
+	disk_write(img, mib / 2, 6 * mib, 7);
+	for (size_t i = 0; (ev = vd_record_event(disks.record, i)); i++)
+		if (ev->kind == VD_OP_WRITE && ev->end > tick)
+			written += ev->len;
+	assert_int_equal(written, 7 * mib);
+	disk_expect(img, 0, mib / 2, 5);
+	disk_expect(img, 6 * mib + mib / 2, mib / 2, 5);
+	vd_image_abort(img);
+}
+
 static void flush_costs_at_most_four_whatever_it_holds(void **state)
 {
 	struct vd_image *img;
@@ -574,6 +600,7 @@ int main(void)
 		CASE(zeros_in_raw_make_a_hole),
 		CASE(zeros_are_written_where_the_host_makes_no_holes),
 		CASE(zeros_that_begin_inside_a_unit_free_the_units_behind),
+		CASE(no_unit_of_a_long_write_is_filled_twice),
 		CASE(flush_costs_at_most_four_whatever_it_holds),
 		CASE(dirty_tables_are_bounded_without_any_flush),
 		CASE(space_is_used_again_after_the_flush_not_before),
