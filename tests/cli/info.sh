@@ -103,9 +103,9 @@ is_json "$stdout"
 claim "it is valid"
 
 # Another process.
-qemu-io -f qcow2 -c 'sleep 60000' plain.qcow2 > /dev/null 2>&1 & writer=$!
+stdbuf -oL qemu-io -f qcow2 -c 'read 0 512' -c 'sleep 60000' plain.qcow2 > writer.log 2>&1 & writer=$!
 on_exit "kill $writer 2>/dev/null"
-wait_until sh -c '! "$VDISK" info plain.qcow2 > /dev/null'
+wait_until grep -q 'read 512' writer.log
 check_fails 11 "an image that a virtual machine writes" "$VDISK" info plain.qcow2
 check "is read with -U" "$VDISK" info -U --output=json plain.qcow2
 json_is "$stdout" '$d->{vdisk}{consistent}' false
