@@ -199,6 +199,14 @@ static void check_content(const struct vd_crash *c, struct vd_image *img, struct
 	}
 }
 
+static void check_snapshot(const struct vd_crash *c)
+{
+	struct vd_error e;
+
+	if (!variant_keeps_snapshot(work.v, c->host, work.m.size, &e))
+		fail_state(c, "%s", e.message);
+}
+
 /* What is written now stays, and so does all else: space that the crash left in between is not taken for unused. */
 static void go_on(const struct vd_crash *c, struct model *m, struct vd_image *img)
 {
@@ -209,6 +217,7 @@ static void go_on(const struct vd_crash *c, struct model *m, struct vd_image *im
 	}
 	disk_close(img);
 	check_tables(c);
+	check_snapshot(c);
 	img = open_state(c);
 	model_check_all(m, img);
 	vd_image_abort(img);
@@ -220,6 +229,7 @@ static void check_state(const struct vd_crash *c, size_t nth)
 	struct model got;
 
 	check_tables(c);
+	check_snapshot(c);
 	if (nth % PEER_EVERY == 0 && peer_knows(work.v))
 		peer_check(work.v, c->host, true);
 	model_init(&got, work.m.size, nth);
@@ -232,7 +242,7 @@ static void check_state(const struct vd_crash *c, size_t nth)
 	model_free(&got);
 }
 
-static void check_states(void)
+static void check_states(void (*check)(const struct vd_crash *c, size_t nth))
 {
 	size_t all = vd_crash_count(work.record, N_RANDOM), wanted = setting("VD_CRASH_STATES", N_STATES);
 	uint64_t chance = work.m.chance;
@@ -245,7 +255,7 @@ static void check_states(void)
 		struct vd_error e;
 
 		expect_ok(vd_crash_state(work.record, N_RANDOM, work.m.chance, first + chance_below(&chance, next - first), &c, &e), &e);
-		check_state(&c, i);
+		check(&c, i);
 		vd_mem_host_free(c.host);
 	}
 }
@@ -282,7 +292,7 @@ static void crash_states(const struct variant *v, size_t n_parts, uint64_t cache
 	work.n_parts = n_parts;
 	work.cache_bytes = cache_bytes;
 	do_work();
-	check_states();
+	check_states(check_state);
 }
 
 static void one_writer(void **state)
@@ -297,22 +307,67 @@ static void three_writers_and_a_small_cache(void **state)
 	crash_states(*state, N_THREADS, 1);
 }
 
+/* ---- a new image -------------------------------------------------------------------------------------- */
+
+static void check_new(const struct vd_crash *c, size_t nth)
+{
+	struct vd_image *img = NULL;
+	struct vd_error e;
+
+	(void)nth;
+	if (!c->host->exists(c->host, "n"))
+		return;
+	if (variant_open_on(work.v, c->host, "n", 0, 0, &img, &e) < 0)
+		fail_state(c, "has its name and does not open: %s", e.message);
+	model_check_all(&work.m, img);
+	vd_image_abort(img);
+}
+
+static void new_image_has_its_name_when_it_is_whole(void **state)
+{
+	struct vd_image *img = NULL;
+	struct model m;
+	struct vd_error e;
+
+	work.v = *state;
+	/* "d" and its parent; "n" is another of the kind. */
+	model_init(&m, work.m.size, work.m.chance);
+	assert_true(variant_make(work.v, &m));
+	model_free(&m);
+	assert_int_equal(vd_record_new(disks.mem, &work.record, NULL), 0);
+	expect_ok(variant_create_on(work.v, vd_record_host(work.record), "n", &img, &e), &e);
+	for (uint64_t off = 0, len; off < work.m.size; off += len) {
+		len = vd_min_u64(work.m.size - off, 300000);
+		model_write(&work.m, img, off, len);
+	}
+	disk_commit(img);
+	disk_close(img);
+	check_states(check_new);
+}
+
+#define N_KINDS 3
+static void (*const kinds[N_KINDS])(void **state) = {
+	one_writer, three_writers_and_a_small_cache, new_image_has_its_name_when_it_is_whole,
+};
+static const char *const kind_names[N_KINDS] = { "one writer", "three writers", "a new one" };
+
 int main(void)
 {
-	struct CMUnitTest *tests = calloc(2 * n_variants, sizeof(*tests));
-	char (*names)[80] = calloc(2 * n_variants, sizeof(*names));
+	size_t n = N_KINDS * n_variants;
+	struct CMUnitTest *tests = calloc(n, sizeof(*tests));
+	char (*names)[80] = calloc(n, sizeof(*names));
 	void *folder;
 	int r;
 
 	if (vd_tempdir_enter(&folder) < 0)
 		return 1;
-	for (size_t i = 0; i < 2 * n_variants; i++) {
-		const struct variant *v = &variants[i / 2];
+	for (size_t i = 0; i < n; i++) {
+		const struct variant *v = &variants[i / N_KINDS];
 
-		snprintf(names[i], sizeof(names[i]), "%s, %s", v->name, i % 2 ? "three writers" : "one writer");
-		tests[i] = (struct CMUnitTest){ names[i], i % 2 ? three_writers_and_a_small_cache : one_writer, start, stop, (void *)v };
+		snprintf(names[i], sizeof(names[i]), "%s, %s", v->name, kind_names[i % N_KINDS]);
+		tests[i] = (struct CMUnitTest){ names[i], kinds[i % N_KINDS], start, stop, (void *)v };
 	}
-	r = _cmocka_run_group_tests("crash states", tests, 2 * n_variants, NULL, NULL);
+	r = _cmocka_run_group_tests("crash states", tests, n, NULL, NULL);
 	free(tests);
 	free(names);
 	return vd_tempdir_leave(&folder) < 0 ? 1 : r;

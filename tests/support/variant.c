@@ -205,6 +205,26 @@ struct vd_image *variant_open(const struct variant *v, unsigned flags)
 	return img;
 }
 
+bool variant_keeps_snapshot(const struct variant *v, struct vd_host *host, uint64_t size, struct vd_error *e)
+{
+	struct vd_open_opts opts = disk_open_opts(v->format, 0);
+	vd_auto_free uint8_t *got = malloc(size);
+	struct vd_image *img;
+	int r;
+
+	if (!(v->flags & VARIANT_SNAPSHOT))
+		return true;
+	opts.snapshot = "s";
+	r = vd_image_open_on(host, v->format, "d", &opts, &img, e);
+	if (r < 0)
+		return false;
+	r = vd_image_pread(img, got, size, 0, e);
+	vd_image_abort(img);
+	if (r == 0 && memcmp(got, variant_snapshot, size))
+		r = vd_fail(e, VD_EMISMATCH, "the snapshot has changed");
+	return r == 0;
+}
+
 /* The parent "p": a third shorter than the disk, some of it zeros. */
 static void make_parent(const struct variant *v, struct model *m)
 {
