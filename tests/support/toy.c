@@ -180,7 +180,7 @@ static int toy_open(void *st, const struct vd_open *o, struct vd_error *e)
 static int map_piece(struct toy_state *s, uint64_t off, uint64_t len, unsigned flags, struct vd_run *piece, struct vd_error *e)
 {
 	static const uint8_t where[] = { [SECTOR_PARENT] = VD_HOLE, [SECTOR_DATA] = VD_DATA, [SECTOR_ZERO] = VD_ZERO };
-	uint64_t in_block = off % s->header.block_size, host_off;
+	uint64_t in_block = off % s->header.block_size, host_off = ENTRY_HOLE;
 	uint8_t state;
 	int r = read_entry(s, off / s->header.block_size, flags, &host_off, e);
 
