@@ -89,16 +89,33 @@ check "decrypt of a snapshot" "$VDISK" decrypt -q --key-file key -l a enc.qcow2 
 cmp -s dec.raw packed.raw; claim "is the disk"
 check "apply without the key" "$VDISK" snapshot -q apply enc.qcow2 1 </dev/null
 
-# A machine's memory lies behind the disk in the snapshot's tables. The extra data of the entry says how much.
-qemu-img create -q -f qcow2 vm.qcow2 1M
-write vm.qcow2 7 0 128k
-qemu-img snapshot -c vm vm.qcow2
-perl -e 'open my $f, "+<", "vm.qcow2"; seek $f, 64, 0; read $f, my $b, 8; my $at = unpack "Q>", $b;
-	 seek $f, $at + 32, 0; print $f pack "N", 65536; seek $f, $at + 40, 0; print $f pack "Q>", 65536'
-"$VDISK" snapshot -q create vm.qcow2 other && "$VDISK" snapshot -q apply vm.qcow2 vm && "$VDISK" snapshot -q delete vm.qcow2 other
-"$VDISK" snapshot list --output=json vm.qcow2 > list.json
-json_is list.json '$d->{snapshots}[0]{"vm-state-size"}' 65536
-claim "the size of the memory stays"
+# A machine's memory lies behind the disk in the tables, and the entry says how much. Made by hand: a disk that is said to
+# end in its middle.
+poke() { perl -e 'open my $f, "+<", shift; seek $f, shift, 0; print $f pack "Q>", shift' "$@"; }
+reads() { qemu-io -r -f qcow2 -c "read -P $2 $3 $4" "$1" > io.txt 2>&1 && ! grep -q failed io.txt; }
+memory_is_kept() { cp vm.qcow2 all.qcow2 && poke all.qcow2 24 2097152 && reads all.qcow2 8 1M 1M; }
+qemu-img create -q -f qcow2 vm.qcow2 2M
+write vm.qcow2 7 0 1M
+write vm.qcow2 8 1M 1M
+poke vm.qcow2 24 1048576
+"$VDISK" snapshot -q create vm.qcow2 vm
+table=$(perl -e 'open my $f, "<", "vm.qcow2"; seek $f, 64, 0; read $f, my $b, 8; print unpack "Q>", $b')
+poke vm.qcow2 $((table + 32)) $((1048576 << 32 | 24))
+poke vm.qcow2 $((table + 40)) 1048576
+is_sound vm.qcow2; claim "a snapshot with a machine's memory"
+check "create beside it" "$VDISK" snapshot -q create vm.qcow2 other
+write vm.qcow2 9 0 64k
+check "apply it" "$VDISK" snapshot -q apply vm.qcow2 vm
+check "delete another" "$VDISK" snapshot -q delete vm.qcow2 other
+is_sound vm.qcow2 && memory_is_kept && "$VDISK" snapshot list --output=json vm.qcow2 > list.json &&
+	json_is list.json '$d->{snapshots}[0]{"vm-state-size"}' 1048576
+claim "the memory is there, and its size"
+check "grow" "$VDISK" resize -q vm.qcow2 2M
+is_sound vm.qcow2 && reads vm.qcow2 0 1M 1M
+claim "shows nothing of it in the disk"
+check "apply it again" "$VDISK" snapshot -q apply vm.qcow2 vm
+is_sound vm.qcow2 && memory_is_kept
+claim "the memory is there still"
 
 # Words.
 qemu-img create -q -f qcow2 d.qcow2 1M
