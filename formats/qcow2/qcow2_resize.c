@@ -5,8 +5,6 @@
  */
 #include "formats/qcow2/qcow2_shape.h"
 
-#define AT_SIZE 24
-
 static uint64_t div_up(uint64_t a, uint64_t b)
 {
 	return a / b + (a % b != 0);
@@ -72,7 +70,7 @@ static int write_size(struct vd_qcow2 *s, uint64_t size, struct vd_error *e)
 	int r;
 
 	vd_put_be64(raw, size);
-	r = vd_set_pwrite(s->set, 0, raw, sizeof(raw), AT_SIZE, NULL);
+	r = vd_set_pwrite(s->set, 0, raw, sizeof(raw), QCOW2_AT_SIZE, NULL);
 	if (r == 0)
 		r = vd_set_flush(s->set, NULL);
 	if (r < 0)

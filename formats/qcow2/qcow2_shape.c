@@ -17,7 +17,6 @@
 #include "libvdisk/base/cleanup.h"
 
 #define HEADER_BYTES 512                /* written at once: the unit in which storage is whole or old */
-#define AT_SIZE 24
 #define AT_L1_SIZE 36
 #define AT_N_SNAPSHOTS 60
 
@@ -463,7 +462,7 @@ static struct vd_qcow2_header header_after(const struct shape *sh)
 /* The rest of the sector stays: extensions may begin in it. */
 static void put_header(uint8_t *sector, const struct vd_qcow2_header *h)
 {
-	vd_put_be64(sector + AT_SIZE, h->size);
+	vd_put_be64(sector + QCOW2_AT_SIZE, h->size);
 	vd_put_be32(sector + AT_L1_SIZE, h->l1_size);
 	vd_put_be64(sector + AT_L1_SIZE + 4, h->l1_off);
 	vd_put_be64(sector + QCOW2_AT_REFT_OFF, h->reft_off);

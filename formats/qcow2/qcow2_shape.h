@@ -15,6 +15,8 @@
 
 #include "formats/qcow2/qcow2.h"
 
+#define QCOW2_AT_SIZE           24      /* of the disk, in the header */
+
 struct vd_qcow2_snapshot {
 	uint64_t l1_off;
 	uint32_t l1_size;
