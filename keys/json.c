@@ -134,12 +134,13 @@ static bool is_container(struct vd_json v)
 
 bool vd_json_next(struct vd_json container, size_t *at, struct vd_json *key, struct vd_json *value)
 {
-	struct at a = { container.p + *at, container.p + container.len };
 	const char *start;
+	struct at a;
 
 	*key = (struct vd_json){ 0 };
 	if (!is_container(container))
 		return false;
+	a = (struct at){ container.p + *at, container.p + container.len };
 	a.p++; /* the bracket, or the comma where the last call has stopped */
 	skip_blanks(&a);
 	if (peek(&a) == '}' || peek(&a) == ']' || a.p >= a.end)

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAX_INPUT (64 << 20)
+#define LONGEST (64 << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -65,7 +65,7 @@ static void replay(const char *path)
 		give_up(path);
 	if (S_ISDIR(st.st_mode))
 		replay_folder(path);
-	else if (st.st_size <= MAX_INPUT)
+	else if (st.st_size <= LONGEST)
 		replay_file(path, (size_t)st.st_size);
 }
 
