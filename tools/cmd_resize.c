@@ -122,6 +122,7 @@ const struct verb verb_resize = {
 	.operands = "IMAGE [+|-]SIZE",
 	.min_operands = 2,
 	.max_operands = 2,
+	.ends_with_number = true,
 	.summary = "make the disk in an image larger or smaller",
 	.about = "SIZE is the new size, or with + or - how much larger or smaller. A disk that grows reads as zeros where "
 		 "it is new; one that shrinks loses what lies past its new end, which takes --shrink. The partitions and "

@@ -87,16 +87,16 @@ int newimage_judge_format(const char *format, struct vd_error *e)
 
 int newimage_parse(struct settings *s, const char *format, struct vd_error *e)
 {
-	char all[4096] = "";
-	size_t used = 0;
+	char *all = s->option_text;
+	size_t size = sizeof(s->option_text), used = 0;
 
 	if (!s->create_options.n)
 		return 0;
 	/* One list: what is said twice is refused, in one -o or in two. */
-	for (size_t i = 0; i < s->create_options.n && used < sizeof(all); i++)
-		used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i ? "," : "", s->create_options.at[i]);
-	if (used >= sizeof(all))
-		return fail(e, VD_EARG, "-o is longer than %zu bytes", sizeof(all) - 1);
+	for (size_t i = 0; i < s->create_options.n && used < size; i++)
+		used += (size_t)snprintf(all + used, size - used, "%s%s", i ? "," : "", s->create_options.at[i]);
+	if (used >= size)
+		return fail(e, VD_EARG, "-o is longer than %zu bytes", size - 1);
 	return opts_parse_pairs(options_of(format), format, all, s, e);
 }
 

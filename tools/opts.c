@@ -230,12 +230,12 @@ static int take_operands(const struct verb *verb, int argc, char **argv, struct 
 	return 0;
 }
 
-/* "-1G" is an operand: no option begins with a digit. Behind all else, where getopt is not shown it. How many. */
+/* "-1G" before any "--" is the last operand: behind all else, where getopt is not shown it. How many there are. */
 static int put_aside_numbers(int argc, char **argv)
 {
 	int n = 0;
 
-	for (int i = 1; i < argc - n;) {
+	for (int i = 1; i < argc - n && strcmp(argv[i], "--") != 0;) {
 		char *word = argv[i];
 
 		if (word[0] != '-' || !isdigit((unsigned char)word[1])) {
@@ -252,10 +252,10 @@ static int put_aside_numbers(int argc, char **argv)
 int opts_parse(const struct verb *verb, int argc, char **argv, struct settings *s, struct vd_error *e)
 {
 	struct flat f = { 0 };
-	int r;
+	int n_aside = verb->ends_with_number ? put_aside_numbers(argc, argv) : 0, r;
 
 	flatten(verb, &f);
-	r = take_options(&f, argc - put_aside_numbers(argc, argv), argv, s, e);
+	r = take_options(&f, argc - n_aside, argv, s, e);
 	if (r == 0 && !s->help)
 		r = take_operands(verb, argc, argv, s, e);
 	if (r < 0 && !e->hint[0])
@@ -265,24 +265,22 @@ int opts_parse(const struct verb *verb, int argc, char **argv, struct settings *
 
 /* ---- key=value lists ------------------------------------------------------------------------------------ */
 
-/* Copies up to the next single comma, halving doubled ones; NULL without memory. *rest is behind it, or NULL at the end. */
-static char *cut_pair(const char *p, const char **rest)
+/* Ends the text at the next single comma and halves doubled ones before it. Returns what is behind, or NULL at the end. */
+static char *cut_pair(char *p)
 {
-	char *copy = malloc(strlen(p) + 1), *to = copy;
+	char *to = p;
 
-	*rest = NULL;
-	for (; copy && *p; *to++ = *p++) {
+	for (; *p; *to++ = *p++) {
 		if (*p != ',')
 			continue;
 		if (p[1] != ',') {
-			*rest = p + 1;
-			break;
+			*to = '\0';
+			return p + 1;
 		}
 		p++;
 	}
-	if (copy)
-		*to = '\0';
-	return copy;
+	*to = '\0';
+	return NULL;
 }
 
 static int refuse_key(const struct opt *table, const char *what, const char *key, struct vd_error *e)
@@ -316,17 +314,15 @@ static int take_pair(const struct opt *table, const char *what, char *pair, bool
 	return opts_set(&table[row], pair, value, s, e);
 }
 
-int opts_parse_pairs(const struct opt *table, const char *what, const char *pairs, struct settings *s, struct vd_error *e)
+int opts_parse_pairs(const struct opt *table, const char *what, char *pairs, struct settings *s, struct vd_error *e)
 {
 	bool seen[OPTS_MAX] = { false };
 	int r = 0;
 
 	while (pairs && r == 0) {
-		/* Kept for the life of the command: the settings point into it. */
-		char *pair = cut_pair(pairs, &pairs);
+		char *pair = pairs;
 
-		if (!pair)
-			return fail(e, VD_ENOMEM, "not enough memory for the options");
+		pairs = cut_pair(pair);
 		r = take_pair(table, what, pair, seen, s, e);
 	}
 	return r;

@@ -48,6 +48,7 @@ struct verb {
 	const char *name;
 	const char *operands;           /* as the synopsis prints them */
 	size_t min_operands, max_operands;
+	bool ends_with_number;          /* the last operand may be -1G, which is no option */
 	const char *summary;            /* one line */
 	const char *about;              /* a paragraph or two */
 	const struct opt_group *const *groups;          /* NULL ends the list */
@@ -74,8 +75,11 @@ extern const struct opt_group opts_speech;      /* every verb: colour, quiet, he
 
 /* argv[0] is the verb. Fills s; VD_EARG and words on wrong usage. */
 int opts_parse(const struct verb *verb, int argc, char **argv, struct settings *s, struct vd_error *e);
-/* "key=value,key=value" by a table; a comma is doubled. `what` names the table in messages: "qcow2". Texts are copied. */
-int opts_parse_pairs(const struct opt *table, const char *what, const char *pairs, struct settings *s, struct vd_error *e);
+/*
+ * "key=value,key=value" by a table; a comma in a value is doubled. `what` names the table in messages: "qcow2". Takes
+ * `pairs` apart; the settings point into it afterwards.
+ */
+int opts_parse_pairs(const struct opt *table, const char *what, char *pairs, struct settings *s, struct vd_error *e);
 /* One option by its row; `shown` is how the user knows it: "--size", "cluster_size". */
 int opts_set(const struct opt *o, const char *shown, const char *value, struct settings *s, struct vd_error *e);
 

@@ -71,6 +71,7 @@ struct settings {
 	const char *snap_create, *snap_apply, *snap_delete;
 	bool shrink;
 	struct texts create_options;    /* -o, unparsed: the target's format says what is known */
+	char option_text[4096];         /* the same in one list, taken apart; what is below points into it */
 	struct new_image made;
 	bool compress;
 

@@ -17,6 +17,7 @@
 
 static const struct verb *const verbs[] = {
 	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_compare,
+	&verb_snapshot, &verb_resize,
 };
 
 /* Splits a command line at its spaces and parses it. */
@@ -49,6 +50,23 @@ static void options_may_follow_operands(void **state)
 	assert_int_equal(parse(&verb_info, "info -- -q", &s, &e), 0);
 	assert_string_equal(s.operands[0], "-q");
 	assert_false(s.quiet);
+}
+
+static void only_a_verb_that_ends_with_a_number_takes_minus_one(void **state)
+{
+	struct settings s;
+	struct vd_error e;
+
+	(void)state;
+	assert_int_equal(parse(&verb_resize, "resize -1G --shrink disk", &s, &e), 0);
+	assert_string_equal(s.operands[0], "disk");
+	assert_string_equal(s.operands[1], "-1G");
+	assert_int_equal(parse(&verb_resize, "resize -q -- -1.raw -1G", &s, &e), 0);
+	assert_string_equal(s.operands[0], "-1.raw");
+	/* Input and output must not change places. */
+	assert_int_equal(parse(&verb_convert, "convert -- -1.raw out", &s, &e), 0);
+	assert_string_equal(s.operands[0], "-1.raw");
+	assert_int_equal(parse(&verb_convert, "convert -1.raw out", &s, &e), VD_EARG);
 }
 
 static void progress_has_an_optional_mode(void **state)
@@ -225,7 +243,7 @@ static void near_misses_are_found_and_far_ones_are_not(void **state)
 	assert_string_equal(opts_nearest("encyrpt", name_at, NULL), "encrypt");
 	assert_string_equal(opts_nearest("inf", name_at, NULL), "info");
 	assert_string_equal(opts_nearest("decrpyt", name_at, NULL), "decrypt");
-	assert_null(opts_nearest("snapshot", name_at, NULL));
+	assert_null(opts_nearest("defragment", name_at, NULL));
 	assert_null(opts_nearest("", name_at, NULL));
 	assert_null(opts_nearest("a-name-that-is-far-longer-than-any-verb-could-be", name_at, NULL));
 }
@@ -288,6 +306,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(options_may_follow_operands),
+		cmocka_unit_test(only_a_verb_that_ends_with_a_number_takes_minus_one),
 		cmocka_unit_test(progress_has_an_optional_mode),
 		cmocka_unit_test(wrong_usage_is_told_apart),
 		cmocka_unit_test(a_mistyped_option_does_not_repeat_its_argument),
