@@ -4,6 +4,9 @@
 #include "tests/support/qcow2_bytes.h"
 #include "tests/support/qcow2_check.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include "formats/qcow2/qcow2.h"
 
 #define qcow2 (&vd_format_qcow2)
@@ -404,6 +407,60 @@ static void a_table_that_moves_survives_every_crash(void **state)
 	}
 }
 
+static struct reader {
+	struct vd_image *img;
+	atomic_bool stop;
+	atomic_size_t n_maps;           /* of the whole disk */
+	int failed;                     /* cmocka's assertions belong to the main thread */
+	struct vd_error e;
+} reader;
+
+static void *map_all_the_time(void *arg)
+{
+	(void)arg;
+	for (; !atomic_load(&reader.stop); atomic_fetch_add(&reader.n_maps, 1)) {
+		for (uint64_t at = 0; at < 8 * MIB && !reader.failed;) {
+			struct vd_run runs[64];
+			size_t n = 64;
+
+			reader.failed = qcow2->map(reader.img->state, at, 8 * MIB - at, 0, runs, &n, &reader.e);
+			at = runs[n - 1].guest_off + runs[n - 1].len;
+		}
+	}
+	return NULL;
+}
+
+/* No cluster that is in use is ever taken for a part of the refcount table. */
+static void maps_run_beside_a_table_that_moves(void **state)
+{
+	struct vd_image *img = create(8 * MIB, 512, 64);
+	pthread_t thread;
+	uint64_t from;
+
+	(void)state;
+	disk_commit(img);
+	disk_close(img);
+	shrink_table("x");
+	img = disk_open(qcow2, "x", VD_OPEN_WRITE);
+	from = ((struct vd_qcow2 *)img->state)->reft_off;
+	reader = (struct reader){ .img = img };
+	assert_int_equal(pthread_create(&thread, NULL, map_all_the_time, NULL), 0);
+	for (uint64_t off = 0; off < 6 * MIB; off += MIB / 4) {
+		size_t before = atomic_load(&reader.n_maps);
+
+		fill(img, off, off + MIB / 4, 5, off);
+		/* So that neither gets far ahead of the other. */
+		while (atomic_load(&reader.n_maps) == before)
+			sched_yield();
+	}
+	atomic_store(&reader.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	expect_ok(reader.failed, &reader.e);
+	assert_true(((struct vd_qcow2 *)img->state)->reft_off != from);
+	disk_close(img);
+	expect_sound("x");
+}
+
 static void the_table_cannot_grow_for_ever(void **state)
 {
 	struct vd_image *img = open_new(MIB, 512, 64);
@@ -441,6 +498,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_full_count_takes_no_more_owners, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(every_width_grows_blocks_and_table, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(a_table_that_moves_survives_every_crash, disks_start, disks_stop),
+		cmocka_unit_test_setup_teardown(maps_run_beside_a_table_that_moves, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(the_table_cannot_grow_for_ever, disks_start, disks_stop),
 	};
 
