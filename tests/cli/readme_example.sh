@@ -53,11 +53,11 @@ flags=$(pkg-config --cflags --libs libvdisk)
 claim "pkg-config knows libvdisk"
 check "the example compiles" cc -std=c99 -Wall -Wextra -Werror ${SANITIZE:+-fsanitize=$SANITIZE} -o example example.c $flags
 export LD_LIBRARY_PATH="$PWD/root/usr/lib"
-check "the example reads an encrypted image" ./example disk.qcow2 key
+check "the example reads an encrypted image" ./example renewed.qcow2 new-key
 [ "$(cat "$stdout")" = "262144 bytes, boot signature 55aa" ]
 claim "and prints what is in it"
-check_fails 12 "the example fails with the exit status of a wrong key" ./example disk.qcow2 wrong
-grep -q 'disk.qcow2' "$stderr"
+check_fails 12 "the example fails with the exit status of a wrong key" ./example renewed.qcow2 wrong
+grep -q renewed.qcow2 "$stderr"
 claim "and says which image"
-check "the installed command runs" root/usr/bin/vdisk compare --key-file key disk.raw disk.qcow2
+check "the installed command runs" root/usr/bin/vdisk compare --key-file new-key disk.raw renewed.qcow2
 done_testing
