@@ -127,8 +127,8 @@ static void print_summary(const struct settings *s, const char *format, uint64_t
 	struct json_object *j;
 
 	if (!ui_is_json()) {
-		ui_summary("%s: %s, %s, disk of %s", s->operands[0], format, s->made.encrypt ? "encrypted" : "not encrypted",
-			   size_show((double)size).s);
+		ui_summary("%s: %s, %s, disk of %s", s->operands[0], format,
+			   s->made.encrypt ? "encrypted" : "not encrypted", size_show((double)size).s);
 		return;
 	}
 	j = json_new();

@@ -54,7 +54,7 @@ static int run(struct settings *s, struct vd_error *e)
 	if (r == 0)
 		r = transfer_open(&t, e);
 	if (r == VD_ENOKEY || r == VD_EKEY)
-		r = fail_hint(e, r, "a file below it is encrypted: vdisk convert takes its key and, as --new-key-file, the new one");
+		r = fail_hint(e, r, "a file below it is encrypted: vdisk convert takes its key, and --new-key-file");
 	if (r == 0)
 		r = transfer_run(&t, e);
 	transfer_end(&t);

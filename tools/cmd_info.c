@@ -11,7 +11,9 @@
 #include "ui.h"
 #include "verbs.h"
 
-static const struct opt_group *const groups[] = { &opts_format, &opts_snapshot, &opts_sharing, &opts_output_form, &opts_speech, NULL };
+static const struct opt_group *const groups[] = {
+	&opts_format, &opts_snapshot, &opts_sharing, &opts_output_form, &opts_speech, NULL,
+};
 
 static const char *const examples[] = {
 	"vdisk info disk.qcow2",
@@ -78,8 +80,8 @@ static void print_verdict(const struct vd_info *i)
 
 	printf("%s", ui_colour(i->encryption == VD_ENCRYPTED_LUKS ? UI_GREEN : UI_YELLOW));
 	if (i->encryption == VD_ENCRYPTED_LUKS)
-		printf("ENCRYPTED (LUKS%u, %s-%s, %u-bit key, %u of %u keyslots)", l->version, l->cipher, l->mode, l->key_bits,
-		       l->n_slots, slots_total(l));
+		printf("ENCRYPTED (LUKS%u, %s-%s, %u-bit key, %u of %u keyslots)", l->version, l->cipher, l->mode,
+		       l->key_bits, l->n_slots, slots_total(l));
 	else if (i->encryption == VD_ENCRYPTED_LEGACY_AES)
 		printf("WEAKLY ENCRYPTED (qcow2's old AES-CBC: a copy with vdisk convert is safer)");
 	else
@@ -128,7 +130,8 @@ static void print_slots(const struct vd_luks_info *l)
 			fact(label, "%s, %llu passes, %s, %u threads", s->kdf, (unsigned long long)s->iterations,
 			     size_show(s->memory_kib * 1024.0).s, s->parallel);
 		else
-			fact(label, "%s-%s, %llu iterations", s->kdf, s->hash ? s->hash : "?", (unsigned long long)s->iterations);
+			fact(label, "%s-%s, %llu iterations", s->kdf, s->hash ? s->hash : "?",
+			     (unsigned long long)s->iterations);
 	}
 }
 

@@ -54,7 +54,8 @@ static const struct opt encryption[] = {
 	{ .name = "sector-size", .kind = OPT_SIZE, .where = WHERE(made.sector_size), .arg = "BYTES",
 	  .help = "unit of encryption with luks2: 512 (default) or 4096" },
 	{ .name = "pbkdf-iterations", .kind = OPT_NUMBER, .where = WHERE(made.pbkdf_iterations), .arg = "N",
-	  .min = 1, .max = UINT32_MAX, .help = "cost of each guess at the passphrase: PBKDF2 iterations or Argon2id passes" },
+	  .min = 1, .max = UINT32_MAX,
+	  .help = "cost of each guess at the passphrase: PBKDF2 iterations or Argon2id passes" },
 	{ .name = "pbkdf-memory", .kind = OPT_NUMBER, .where = WHERE(made.pbkdf_memory), .arg = "KIB",
 	  .min = 1, .max = UINT32_MAX, .help = "memory that each guess costs with luks2, in KiB (default 262144)" },
 	{ 0 },
@@ -69,8 +70,8 @@ static const struct opt job[] = {
 	{ .name = "progress", .letter = 'p', .kind = OPT_CHOICE, .where = WHERE(progress), .arg = "MODE",
 	  .arg_is_optional = true, .value = PROGRESS_AUTO, .choices = progress_modes,
 	  .help = "auto (a bar on a terminal, else lines), bar, line, json or none" },
-	{ .name = "threads", .letter = 'm', .kind = OPT_NUMBER, .where = WHERE(threads), .arg = "N", .min = 1, .max = 1024,
-	  .help = "work with N threads (default: one for each processor)" },
+	{ .name = "threads", .letter = 'm', .kind = OPT_NUMBER, .where = WHERE(threads), .arg = "N",
+	  .min = 1, .max = 1024, .help = "work with N threads (default: one for each processor)" },
 	{ 0 },
 };
 const struct opt_group opts_job = { "Work", job };
@@ -116,13 +117,15 @@ static const struct opt output[] = {
 const struct opt_group opts_output = { "Output", output };
 
 static const struct opt compress[] = {
-	{ .name = "compress", .letter = 'c', .kind = OPT_FLAG, .where = WHERE(compress), .help = "compress it (qcow2; never with encryption)" },
+	{ .name = "compress", .letter = 'c', .kind = OPT_FLAG, .where = WHERE(compress),
+	  .help = "compress it (qcow2; never with encryption)" },
 	{ 0 },
 };
 const struct opt_group opts_compress = { "Output", compress };
 
 static const struct opt room[] = {
-	{ .name = "no-space-check", .kind = OPT_FLAG, .where = WHERE(no_space_check), .help = "start even if it may not fit" },
+	{ .name = "no-space-check", .kind = OPT_FLAG, .where = WHERE(no_space_check),
+	  .help = "start even if it may not fit" },
 	{ 0 },
 };
 const struct opt_group opts_room = { "Output", room };
@@ -141,7 +144,8 @@ const struct opt_group opts_output_form = { "General", output_form };
 static const struct opt speech[] = {
 	{ .name = "color", .kind = OPT_CHOICE, .where = WHERE(colour), .arg = "WHEN", .choices = colours,
 	  .help = "auto (default), always or never" },
-	{ .name = "quiet", .letter = 'q', .kind = OPT_FLAG, .where = WHERE(quiet), .help = "say nothing but results and errors" },
+	{ .name = "quiet", .letter = 'q', .kind = OPT_FLAG, .where = WHERE(quiet),
+	  .help = "say nothing but results and errors" },
 	{ .name = "help", .letter = 'h', .kind = OPT_FLAG, .where = WHERE(help), .help = "show this help" },
 	{ 0 },
 };

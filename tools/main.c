@@ -73,7 +73,8 @@ static int show_help(const char *name, struct vd_error *e)
 static bool asks_for_json(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++)
-		if (!strcmp(argv[i], "--output=json") || (i + 1 < argc && !strcmp(argv[i], "--output") && !strcmp(argv[i + 1], "json")))
+		if (!strcmp(argv[i], "--output=json") ||
+		    (i + 1 < argc && !strcmp(argv[i], "--output") && !strcmp(argv[i + 1], "json")))
 			return true;
 	return false;
 }

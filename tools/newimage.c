@@ -15,7 +15,8 @@ static const struct opt_choice compats[] = {
 	{ "0.10", COMPAT_V2 }, { "v2", COMPAT_V2 }, { "1.1", COMPAT_V3 }, { "v3", COMPAT_V3 }, { NULL, 0 },
 };
 static const struct opt_choice compressions[] = {
-	{ "zlib", VD_COMPRESSION_DEFLATE }, { "deflate", VD_COMPRESSION_DEFLATE }, { "zstd", VD_COMPRESSION_ZSTD }, { NULL, 0 },
+	{ "zlib", VD_COMPRESSION_DEFLATE }, { "deflate", VD_COMPRESSION_DEFLATE },
+	{ "zstd", VD_COMPRESSION_ZSTD }, { NULL, 0 },
 };
 static const struct opt_choice only_luks[] = { { "luks", 1 }, { NULL, 0 } };
 static const struct opt_choice cipher_algs[] = {
@@ -114,7 +115,8 @@ int newimage_opts(const struct settings *s, const char *format, struct vd_create
 	const struct new_image *m = &s->made;
 
 	if (m->cluster_size > UINT32_MAX)
-		return fail(e, VD_EARG, "cluster_size: a cluster of %llu bytes is too large", (unsigned long long)m->cluster_size);
+		return fail(e, VD_EARG, "cluster_size: a cluster of %llu bytes is too large",
+			    (unsigned long long)m->cluster_size);
 	if (m->sector_size > UINT32_MAX)
 		return fail(e, VD_EARG, "--sector-size is 512 or 4096");
 	*o = (struct vd_create_opts){

@@ -220,7 +220,8 @@ static int take_operands(const struct verb *verb, int argc, char **argv, struct 
 	size_t n = (size_t)(argc - optind);
 
 	if (n < verb->min_operands || n > verb->max_operands)
-		return fail(e, VD_EARG, "%s: wants %s, got %zu operand%s", verb->name, verb->operands, n, n == 1 ? "" : "s");
+		return fail(e, VD_EARG, "%s: wants %s, got %zu operand%s", verb->name, verb->operands, n,
+			    n == 1 ? "" : "s");
 	for (size_t i = 0; i < n; i++) {
 		s->operands[i] = argv[optind + (int)i];
 		if (!s->operands[i][0])
@@ -265,7 +266,7 @@ int opts_parse(const struct verb *verb, int argc, char **argv, struct settings *
 
 /* ---- key=value lists ------------------------------------------------------------------------------------ */
 
-/* Ends the text at the next single comma and halves doubled ones before it. Returns what is behind, or NULL at the end. */
+/* Ends the text at the next single comma and halves doubled ones before it. Returns what is behind, or NULL. */
 static char *cut_pair(char *p)
 {
 	char *to = p;

@@ -101,7 +101,7 @@ int output_has_room(const char *path, uint64_t bytes, struct vd_error *e)
 	free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (bytes <= free_bytes)
 		return 0;
-	fail(e, VD_ENOSPC, "%s: may need %s (%llu bytes), and %s has %s (%llu bytes) free", path, size_show((double)bytes).s,
-	     (unsigned long long)bytes, folder, size_show((double)free_bytes).s, (unsigned long long)free_bytes);
+	fail(e, VD_ENOSPC, "%s: may need %s (%llu bytes), and %s has %s (%llu bytes) free", path,
+	     size_show((double)bytes).s, (unsigned long long)bytes, folder, size_show((double)free_bytes).s, (unsigned long long)free_bytes);
 	return fail_hint(e, VD_ENOSPC, "if much of the disk is zeros it may fit all the same: --no-space-check");
 }

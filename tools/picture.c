@@ -62,8 +62,8 @@ static void draw_totals(const struct survey *v)
 	uint64_t data = v->bytes_by_tables[SURVEY_DATA], all = hole + data + packed;
 	uint64_t seen = sum_looked_at(v);
 
-	printf("holes %s (%.1f %%), data %s (%.1f %%), compressed %s (%.1f %%)\n", size_show((double)hole).s, percent(hole, all),
-	       size_show((double)data).s, percent(data, all), size_show((double)packed).s, percent(packed, all));
+	printf("holes %s (%.1f %%), data %s (%.1f %%), compressed %s (%.1f %%)\n", size_show((double)hole).s,
+	       percent(hole, all), size_show((double)data).s, percent(data, all), size_show((double)packed).s, percent(packed, all));
 	printf("of the data %s looked at: plain %.1f %%, compressed %.1f %%, encrypted or random %.1f %%, zeros %.1f %%\n",
 	       size_show((double)seen).s, percent(v->looked_at[CONTENT_PLAIN], seen),
 	       percent(v->looked_at[CONTENT_PACKED], seen), percent(v->looked_at[CONTENT_RANDOM], seen),
@@ -76,8 +76,8 @@ void picture_draw(const struct survey *v)
 		draw_row(v, i);
 	printf("\none cell is %s, and shows the worst in it:", size_show((double)v->cell_bytes).s);
 	for (int c = CONTENT_N - 1; c >= 0; c--)
-		printf(" %s%s%s %s%s", ui_colour(looks[c].colour), sign_of((enum content)c), ui_colour(UI_PLAIN), looks[c].text,
-		       c ? "," : "\n");
+		printf(" %s%s%s %s%s", ui_colour(looks[c].colour), sign_of((enum content)c), ui_colour(UI_PLAIN),
+		       looks[c].text, c ? "," : "\n");
 	draw_totals(v);
 }
 

@@ -120,7 +120,8 @@ static void draw_bar(const struct vd_progress *p, const struct rate *r)
 	if (room < 0)
 		room = 0;
 	filled = room * (int)r->percent / 100;
-	fprintf(stderr, "\r\033[K%s %3u %% [%.*s%.*s] %s", name_of(p), r->percent, filled, full, room - filled, empty, text);
+	fprintf(stderr, "\r\033[K%s %3u %% [%.*s%.*s] %s", name_of(p), r->percent, filled, full, room - filled,
+		empty, text);
 	job.bar_is_shown = true;
 }
 

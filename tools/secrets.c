@@ -275,7 +275,7 @@ int secrets_explain(const struct keys *keys, int code, struct vd_error *e)
 {
 	for (size_t i = 0; i < keys->n; i++)
 		if (vd_key_ends_with_newline(keys->at[i]))
-			return fail_hint(e, code, "a key file ends with a newline, which is part of the key: try --passphrase-file");
+			return fail_hint(e, code, "a key file ends with a newline, which counts: try --passphrase-file");
 	return code;
 }
 

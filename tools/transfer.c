@@ -52,7 +52,7 @@ static int judge_request(struct transfer *t, struct vd_error *e)
 	if (s->made.backing_file)
 		return fail(e, VD_EUNSUPPORTED, "%s writes whole disks: backing_file is for vdisk create", t->label);
 	if (t->encrypt && s->compress) {
-		fail(e, VD_EUNSUPPORTED, "an image cannot be both compressed and encrypted: compressed clusters are stored in clear");
+		fail(e, VD_EUNSUPPORTED, "both compressed and encrypted cannot be: compressed clusters are stored in clear");
 		return fail_hint(e, VD_EUNSUPPORTED, "leave out -c");
 	}
 	return 0;

@@ -244,8 +244,10 @@ int ui_ask_secret(const char *prompt, char *buf, size_t size, struct vd_error *e
 static int confirm_on(int tty, const char *question, struct vd_error *e)
 {
 	char answer[16] = "";
-	int r = dprintf(tty, "%s\ntype yes to go on: ", question) < 0 ? VD_EIO : read_line(tty, answer, sizeof(answer), e);
+	int r = VD_EIO;
 
+	if (dprintf(tty, "%s\ntype yes to go on: ", question) >= 0)
+		r = read_line(tty, answer, sizeof(answer), e);
 	if (r == VD_ECANCELLED)
 		return r;
 	return r == 0 && !strcmp(answer, "yes") ? 0 : fail(e, EXIT_ECONFIRM, "not confirmed");
