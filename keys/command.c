@@ -17,7 +17,7 @@
 
 extern char **environ;
 
-/* What a command may print behind its first line (notes that password managers keep) before it is taken for a mistake. */
+/* What a command may print behind its first line (password managers keep notes there) before it counts as a mistake. */
 #define MAX_REST (64 << 10)
 
 static int launch_failed(int err, struct vd_error *e)
@@ -110,7 +110,7 @@ static void cleanup_key(struct vd_key **key)
 	vd_key_free(*key);
 }
 
-/* What is told of several failures: too much output first (it ends the command by a signal), then the command's own. */
+/* Of several failures too much output is told first (it ends the command by a signal), then the command's own. */
 VD_PUBLIC int vd_key_from_command(const char *command, struct vd_key **out, struct vd_error *e)
 {
 	__attribute__((cleanup(cleanup_key))) struct vd_key *key = NULL;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which key derivations and hashes a LUKS header may ask for, and at what cost. Running them is libcryptsetup's work. */
+/* Which key derivations and hashes a LUKS header may ask for, at what cost. Running them is libcryptsetup's work. */
 #include "keys/luks.h"
 
 #include <string.h>

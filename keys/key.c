@@ -61,7 +61,7 @@ VD_PUBLIC bool vd_key_ends_with_newline(const struct vd_key *key)
 	return key->secret.p[key->secret.len - 1] == '\n';
 }
 
-/* Length of the UTF-8 sequence at p, or 0 when it is none: over-long forms and surrogates are not (RFC 3629, section 4). */
+/* Length of the UTF-8 sequence at p, or 0: over-long forms and surrogates are none (RFC 3629, section 4). */
 static size_t utf8_sequence(const uint8_t *p, size_t left)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };

@@ -5,7 +5,7 @@
 
 #include "libvdisk/base/secret.h"
 
-/* Makes a key of the secret, which it takes over; it is wiped when that fails. An empty one is VD_EARG, named by `what`. */
+/* Makes a key of the secret, which it takes over even when it fails. An empty one is VD_EARG, named by `what`. */
 int vd_key_adopt(struct vd_secret *s, const char *what, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
 
 enum vd_key_extent {
@@ -13,8 +13,10 @@ enum vd_key_extent {
 	VD_KEY_ALL,             /* up to end of file, verbatim */
 };
 /* Reads from the descriptor; more than VD_KEY_MAX bytes are VD_EARG. `what` names the source in messages. */
-int vd_key_read(int fd, enum vd_key_extent extent, const char *what, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+int vd_key_read(int fd, enum vd_key_extent extent, const char *what, struct vd_key **out,
+		struct vd_error *e) VD_MUST_CHECK;
 /* Opens the file and reads from it. */
-int vd_key_read_file(const char *path, enum vd_key_extent extent, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+int vd_key_read_file(const char *path, enum vd_key_extent extent, struct vd_key **out,
+		     struct vd_error *e) VD_MUST_CHECK;
 
 #endif

@@ -159,7 +159,8 @@ static int load(struct container *c, struct vd_bytes header, struct vd_luks_info
 	return agrees(c->cd, info) ? 0 : unreadable(type, e);
 }
 
-static int judge_payload(const struct vd_luks_info *info, size_t header_len, uint64_t container_len, struct vd_error *e)
+static int judge_payload(const struct vd_luks_info *info, size_t header_len, uint64_t container_len,
+			 struct vd_error *e)
 {
 	if (info->payload_off < header_len || info->payload_off > container_len)
 		return vd_fail(e, VD_ECORRUPT, "the payload of the LUKS container begins at %llu, outside of it or inside "
@@ -258,7 +259,9 @@ static int judge_costs(const struct vd_luks_format_opts *o, const struct vd_slot
 	    (want->iterations < VD_ARGON2_MIN_PASSES || want->memory_kib < VD_ARGON2_MIN_KIB))
 		return vd_fail(e, VD_EARG, "Argon2id takes at least %u passes and %u KiB", VD_ARGON2_MIN_PASSES,
 			       VD_ARGON2_MIN_KIB);
-	return vd_kdf_judge(want, NULL) < 0 ? vd_fail(e, VD_EARG, "a key derivation this costly is refused on opening") : 0;
+	if (vd_kdf_judge(want, NULL) < 0)
+		return vd_fail(e, VD_EARG, "a key derivation this costly is refused on opening");
+	return 0;
 }
 
 static int judge_format(const struct vd_luks_format_opts *o, const struct vd_secret *vk, struct vd_error *e)
@@ -325,7 +328,8 @@ static int make(struct container *c, const struct vd_luks_format_opts *o, const 
 	return format(c->cd, o, vk, e);
 }
 
-static int add_keyslot(struct crypt_device *cd, const struct vd_secret *vk, const struct vd_key *key, struct vd_error *e)
+static int add_keyslot(struct crypt_device *cd, const struct vd_secret *vk, const struct vd_key *key,
+		       struct vd_error *e)
 {
 	struct vd_bytes pass = vd_key_bytes(key);
 	int r = crypt_keyslot_add_by_volume_key(cd, CRYPT_ANY_SLOT, (const char *)vk->p, vk->len,

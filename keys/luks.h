@@ -9,7 +9,7 @@
 #include "libvdisk/core/keysrc.h"
 
 #define VD_LUKS_SECTOR 512              /* unit of all sector counts in LUKS headers */
-#define VD_LUKS_STRIPES 4000            /* anti-forensic stripes: the only number that LUKS tools write (LUKS1 spec 1.2.3, "LUKS_STRIPES") */
+#define VD_LUKS_STRIPES 4000            /* anti-forensic stripes: all LUKS tools write this (LUKS1 spec 1.2.3, LUKS_STRIPES) */
 
 /* ---- kdf.c: what a key derivation may cost ---- */
 
@@ -17,8 +17,8 @@
  * A header is read before any key is known, so its costs are a stranger's wish: unlocking a hostile image could else
  * take months or all memory. Limits in SECURITY.md.
  */
-#define VD_PBKDF2_MAX_ITERATIONS 100000000u     /* about 110 s of SHA-512 a keyslot on 2023 hardware; cryptsetup's default is 2 s */
-#define VD_ARGON2_MAX_KIB (4u << 20)            /* 4 GiB: the most that LUKS2 tools write; their default is at most 1 GiB */
+#define VD_PBKDF2_MAX_ITERATIONS 100000000u     /* 110 s of SHA-512 a keyslot (0.9 M/s); cryptsetup's default is 2 s */
+#define VD_ARGON2_MAX_KIB (4u << 20)            /* 4 GiB: the most that cryptsetup writes; its default is 1 GiB */
 #define VD_ARGON2_MAX_WORK ((uint64_t)64 << 20) /* passes x KiB: 64 passes over 1 GiB, about 100 s of one core */
 #define VD_ARGON2_MAX_LANES 16u                 /* threads; cryptsetup writes at most 4 */
 /* Lowest costs that may be asked for in a new header: libcryptsetup's and qemu's floor. */
@@ -34,14 +34,15 @@ const char *vd_kdf_hash(const char *name, size_t len);
 
 /* ---- luks1.c, luks2.c ---- */
 
-/* Where the last key material ends, by the header alone: an unchecked wish, 0 when the head is too short to tell. */
+/* Where the last key material ends, by the word of the header's first bytes: unchecked, and a guess where they do not tell. */
 uint64_t vd_luks1_extent(struct vd_bytes head);
 uint64_t vd_luks2_extent(struct vd_bytes head);
 
 /* Fills info but header_off. The payload's place is not judged. */
 int vd_luks1_judge(struct vd_bytes header, struct vd_luks_info *info, struct vd_error *e) VD_MUST_CHECK;
 /* `metadata`: the JSON text. uuid is the caller's to fill too: it is not in the text. */
-int vd_luks2_judge(struct vd_bytes metadata, size_t header_len, struct vd_luks_info *info, struct vd_error *e) VD_MUST_CHECK;
+int vd_luks2_judge(struct vd_bytes metadata, size_t header_len, struct vd_luks_info *info,
+		   struct vd_error *e) VD_MUST_CHECK;
 
 /* Takes "aes-xts-plain64" apart if it is what this library can read; prints what it is otherwise. */
 int vd_luks_judge_cipher(const char *cipher, const char *mode, uint64_t key_bytes, struct vd_luks_info *info,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Judges LUKS1 headers (LUKS1 On-Disk Format Specification 1.2.3): 592 bytes, all big-endian, without a checksum. Stricter
- * than libcryptsetup, which opens the keyslots afterwards.
+ * Judges LUKS1 headers (LUKS1 On-Disk Format Specification 1.2.3): 592 bytes, all big-endian, without a checksum.
+ * Stricter than libcryptsetup, which opens the keyslots afterwards.
  */
 #include "keys/luks.h"
 

@@ -77,7 +77,8 @@ static int judge_config(struct vd_json root, struct vd_error *e)
 }
 
 /* "aes-xts-plain64" is cipher and mode in one. */
-static int judge_encryption(struct vd_json encryption, uint64_t key_bytes, struct vd_luks_info *info, struct vd_error *e)
+static int judge_encryption(struct vd_json encryption, uint64_t key_bytes, struct vd_luks_info *info,
+			    struct vd_error *e)
 {
 	char text[64], *mode;
 
@@ -122,7 +123,7 @@ static bool names(struct vd_json list, struct vd_json name)
 	return false;
 }
 
-/* The digest that is bound to the segment tells which keyslots hold the volume key; more than one would be ambiguous. */
+/* The digest that is bound to the segment tells which keyslots hold the volume key; two would be ambiguous. */
 static int find_digest(struct vd_json root, struct vd_json segment_name, struct vd_json *digest, struct vd_error *e)
 {
 	struct vd_json digests = vd_json_get(root, "digests"), key, value;

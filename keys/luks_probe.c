@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Recognises LUKS headers and says what the two versions have in common. What each holds is judged in luks1.c and luks2.c. */
+/* Recognises LUKS headers, and what the two versions have in common. What each holds luks1.c and luks2.c judge. */
 #include "keys/luks.h"
 
 #include <stdio.h>
@@ -26,7 +26,7 @@ int vd_luks_probe(struct vd_bytes head, uint64_t *header_len)
 
 uint64_t vd_luks_payload_off(enum vd_luks_type type)
 {
-	/* 2 MiB instead of qemu's 4040 sectors: a multiple of every format's block; qemu and cryptsetup read any. 16 MiB: cryptsetup's. */
+	/* 2 MiB, not qemu's 4040 sectors: a multiple of every format's block, and all tools read any. 16 MiB: cryptsetup's. */
 	return type == VD_LUKS2 ? 16 << 20 : 2 << 20;
 }
 
@@ -37,7 +37,8 @@ int vd_luks_judge_cipher(const char *cipher, const char *mode, uint64_t key_byte
 		return vd_fail(e, VD_EUNSUPPORTED, "the LUKS header asks for the null cipher: nothing would be encrypted");
 	if (strcmp(cipher, "aes") || (strcmp(mode, "xts-plain64") && strcmp(mode, "xts-plain"))) {
 		vd_fail(e, VD_EUNSUPPORTED, "cipher %s-%s is not supported", cipher, mode);
-		return vd_hint(e, VD_EUNSUPPORTED, "aes-xts-plain64 is what this library reads; cryptsetup reencrypt can change a container to it");
+		return vd_hint(e, VD_EUNSUPPORTED, "aes-xts-plain64 is what this library reads; cryptsetup reencrypt can "
+						   "change a container to it");
 	}
 	if (key_bytes != 32 && key_bytes != 64)
 		return vd_fail(e, VD_EUNSUPPORTED, "a volume key of %llu bits is not supported: AES-XTS has 256 or 512",

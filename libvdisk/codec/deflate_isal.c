@@ -7,7 +7,7 @@
 
 #include <isa-l/igzip_lib.h>
 
-/* qcow2's compression_type 0 has a 4 KiB window; with ISA-L's default a reader that streams through one gets garbage. */
+/* qcow2's compression_type 0 has a 4 KiB window: with ISA-L's default a reader that streams gets garbage. */
 #define WINDOW_BITS 12
 /*
  * Size against zlib's default level, and speed, in 64 KiB clusters of /usr (one core, AMD Zen 3; zlib: 34 MB/s):

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Unpacks raw deflate with libdeflate, about twice as fast as zlib. Packing is left to ISA-L and zlib: no 4 KiB window here. */
+/*
+ * Unpacks raw deflate with libdeflate, about twice as fast as zlib. Packing is left to ISA-L and zlib: libdeflate knows
+ * no 4 KiB window.
+ */
 #include "libvdisk/codec/coder.h"
 
 #include <libdeflate.h>

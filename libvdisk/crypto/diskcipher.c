@@ -121,7 +121,7 @@ static gcry_error_t set_unit(gcry_cipher_hd_t h, uint64_t unit)
 	return gcry_cipher_setiv(h, iv, sizeof(iv));
 }
 
-/* After each XTS call libgcrypt has set the tweak to the next data unit, so one setiv serves a run of 512-byte sectors. */
+/* After each XTS call libgcrypt has set the tweak to the next data unit: one setiv serves a run of 512-byte sectors. */
 static gcry_error_t run_xts_512(gcry_cipher_hd_t h, crypt_fn *crypt, uint8_t *buf, size_t len, uint64_t unit)
 {
 	gcry_error_t err = set_unit(h, unit);
@@ -131,7 +131,8 @@ static gcry_error_t run_xts_512(gcry_cipher_hd_t h, crypt_fn *crypt, uint8_t *bu
 	return err;
 }
 
-static gcry_error_t run_each(gcry_cipher_hd_t h, crypt_fn *crypt, uint8_t *buf, size_t len, uint64_t unit, size_t sector)
+static gcry_error_t run_each(gcry_cipher_hd_t h, crypt_fn *crypt, uint8_t *buf, size_t len, uint64_t unit,
+			     size_t sector)
 {
 	gcry_error_t err = 0;
 

@@ -58,7 +58,7 @@ int vd_crypto_init(struct vd_error *e)
 		       gcry_check_version(NULL), OLDEST_GCRYPT);
 }
 
-/* The kernel's generator rather than libgcrypt's pool: a forked process or a resumed VM never gets the same bytes twice. */
+/* The kernel's generator, not libgcrypt's pool: a forked process or a resumed VM never gets the same bytes twice. */
 int vd_random(void *buf, size_t len, struct vd_error *e)
 {
 	uint8_t *p = buf;

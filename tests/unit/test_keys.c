@@ -21,13 +21,8 @@
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/core/keysrc.h"
 #include "libvdisk/crypto/random.h"
+#include "tests/support/leftover.h"
 #include "tests/support/tempdir.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 /* ---- what is unmapped, and in what state: the library's calls of munmap() end here ---- */
 
@@ -383,7 +378,7 @@ static void a_key_is_locked_and_left_out_of_core_dumps(void **state)
 	(void)state;
 	assert_int_equal(vd_key_from_bytes("secret", 6, &key, NULL), 0);
 	flags_of(vd_key_bytes(key).p, flags, sizeof(flags));
-	if (!SANITIZED) /* the sanitizers make mlock() do nothing */
+	if (!VD_SANITIZED)
 		assert_non_null(strstr(flags, " lo"));
 	assert_non_null(strstr(flags, " dd"));
 	assert_non_null(strstr(flags, " wf"));
@@ -406,34 +401,6 @@ static void a_forked_child_has_no_key(void **state)
 	is(key, "secret", 6);
 }
 
-#if !SANITIZED
-/* How often the bytes are in this process's writable memory; each is handed over plus SHIFT, so as not to be found here. */
-#define SHIFT 0x55
-static int copies_in_memory(const uint8_t *shifted, size_t len)
-{
-	FILE *maps = fopen("/proc/self/maps", "r");
-	int mem = open("/proc/self/mem", O_RDONLY), found = 0;
-	char line[512], mode[8];
-	uintptr_t from, to;
-
-	assert_true(maps && mem >= 0);
-	while (fgets(line, sizeof(line), maps)) {
-		assert_int_equal(sscanf(line, "%lx-%lx %7s", &from, &to, mode), 3);
-		if (mode[1] != 'w' || strstr(line, "[vvar]"))
-			continue;
-		for (const uint8_t *p = (const uint8_t *)from; p + len <= (const uint8_t *)to; p++) {
-			size_t k = 0;
-
-			while (k < len && ((p[k] + SHIFT) & 0xff) == shifted[k])
-				k++;
-			found += k == len;
-		}
-	}
-	fclose(maps);
-	close(mem);
-	return found;
-}
-
 /* Another process makes the secret, and it shifted, so that this one meets it through the library alone. */
 static void make_secret_elsewhere(uint8_t *shifted, size_t len)
 {
@@ -448,7 +415,7 @@ static void make_secret_elsewhere(uint8_t *shifted, size_t len)
 			shifted[i] |= 0x80; /* no newline, no NUL */
 		put(shifted, len);
 		for (size_t i = 0; i < len; i++)
-			shifted[i] = (uint8_t)(shifted[i] + SHIFT);
+			shifted[i] = (uint8_t)(shifted[i] + VD_LEFTOVER_SHIFT);
 		_exit(write(ends[1], shifted, len) == (ssize_t)len ? 0 : 1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -475,20 +442,16 @@ static void no_copy_of_a_secret_stays_behind(void **state)
 	struct vd_key *key;
 
 	(void)state;
+	if (VD_SANITIZED)
+		return;
 	make_secret_elsewhere(shifted, sizeof(shifted));
 	for (size_t i = 0; i < 4; i++) {
 		assert_int_equal(sources[i](i == 3 ? "cat secret" : "secret", &key, NULL), 0);
-		assert_int_equal(copies_in_memory(shifted, sizeof(shifted)), 1);
+		assert_int_equal(vd_leftovers(shifted, sizeof(shifted)), 1);
 		vd_key_free(key);
-		assert_int_equal(copies_in_memory(shifted, sizeof(shifted)), 0);
+		assert_int_equal(vd_leftovers(shifted, sizeof(shifted)), 0);
 	}
 }
-#else
-static void no_copy_of_a_secret_stays_behind(void **state)
-{
-	(void)state; /* the sanitizers' shadow memory is too large to search */
-}
-#endif
 
 static void want_of_memory_is_reported(void **state)
 {

@@ -13,12 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "keys/luks.h"
+#include "libvdisk/crypto/diskcipher.h"
 #include "libvdisk/crypto/random.h"
+#include "tests/support/leftover.h"
 #include "tests/support/tempdir.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -681,6 +684,60 @@ static void no_descriptor_is_leaked(void **state)
 	free(h);
 }
 
+/* Another process makes the header, so that this one meets the volume key through unlocking alone. */
+static void make_header_elsewhere(enum vd_luks_type type, uint8_t *shifted, size_t len)
+{
+	struct vd_luks_format_opts o = cheap(type, 512);
+	int ends[2], status;
+	pid_t pid;
+
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	if (!pid) {
+		struct vd_secret vk;
+		uint8_t *made;
+		size_t n;
+
+		if (vd_secret_alloc(&vk, 64, NULL) || vd_random(vk.p, 64, NULL) ||
+		    vd_luks_format(&o, &vk, key_of("secret"), &made, &n, NULL))
+			_exit(1);
+		store("elsewhere", made, n, n);
+		for (size_t i = 0; i < len; i++)
+			shifted[i] = (uint8_t)(vk.p[i] + VD_LEFTOVER_SHIFT);
+		_exit(write(ends[1], shifted, len) == (ssize_t)len ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(read(ends[0], shifted, len), len);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* Neither libcryptsetup and OpenSSL nor libgcrypt keep one: after unlocking there is ours, after closing none. */
+static void no_copy_of_the_volume_key_stays_behind(void **state)
+{
+	static uint8_t shifted[16];
+
+	(void)state;
+	for (int type = VD_LUKS1; type <= VD_LUKS2 && !VD_SANITIZED; type++) {
+		size_t len = type == VD_LUKS1 ? luks1->len : luks2->len;
+		struct vd_diskcipher *cipher;
+		struct vd_secret vk = { 0 };
+		uint8_t *h;
+
+		make_header_elsewhere(type, shifted, sizeof(shifted));
+		h = load("elsewhere", 0, len);
+		assert_int_equal(unlock((struct vd_bytes){ h, len }, "secret", &vk, NULL), 0);
+		assert_int_equal(vd_leftovers(shifted, sizeof(shifted)), 1);
+		assert_int_equal(vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk.p, vk.len, &cipher, NULL), 0);
+		vd_secret_free(&vk);
+		assert_int_not_equal(vd_leftovers(shifted, sizeof(shifted)), 0);
+		vd_diskcipher_free(cipher);
+		assert_int_equal(vd_leftovers(shifted, sizeof(shifted)), 0);
+		free(h);
+	}
+}
+
 /* ---- peers ---- */
 
 /* The container's size, and the volume key by cryptsetup's own word. */
@@ -885,6 +942,7 @@ int main(void)
 		cmocka_unit_test(threads_open_headers_side_by_side),
 		cmocka_unit_test(nothing_is_printed),
 		cmocka_unit_test(no_descriptor_is_leaked),
+		cmocka_unit_test(no_copy_of_the_volume_key_stays_behind),
 		cmocka_unit_test(headers_of_cryptsetup_open_here),
 		cmocka_unit_test(a_weak_volume_key_from_outside_is_refused),
 		cmocka_unit_test(a_pending_reencryption_is_refused),
