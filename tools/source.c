@@ -71,7 +71,7 @@ static void warn_of_legacy(struct vd_image *img)
 		struct vd_error ignored;
 
 		if (source_info(layer, &info, &ignored) == 0 && info.encryption == VD_ENCRYPTED_LEGACY_AES)
-			ui_warn("%s: its legacy AES encryption cannot tell a wrong key from the right one", info.path);
+			ui_warn("%s: legacy AES cannot tell a wrong key: see that what comes out is a disk and not noise", info.path);
 	}
 }
 

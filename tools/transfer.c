@@ -33,7 +33,6 @@ static int look_for_encryption(struct transfer *t, struct vd_error *e)
 		if (r < 0)
 			return r;
 		t->from_is_encrypted |= info.encryption != VD_PLAIN;
-		t->from_is_legacy |= info.encryption == VD_ENCRYPTED_LEGACY_AES;
 	}
 	return 0;
 }
@@ -191,8 +190,6 @@ static void tell(const struct transfer *t, const struct result *res)
 	if (res->outcome.packed_in_clear)
 		ui_warn("%s: %s of this encrypted disk were compressed, and so stored in clear", t->s->operands[0],
 			size_show((double)res->outcome.packed_in_clear).s);
-	if (t->from_is_legacy)
-		ui_warn("%s: legacy AES cannot tell a wrong key: see that the output is a disk and not noise", t->s->operands[0]);
 	if (t->s->force_share)
 		ui_note("read while another process may have been writing: the output may be inconsistent");
 	print_summary(t, res);

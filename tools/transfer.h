@@ -16,7 +16,6 @@ struct transfer {
 	struct vd_image *from;
 	struct keys keys;
 	bool from_is_encrypted;         /* any layer of it */
-	bool from_is_legacy;            /* any layer with the old AES-CBC */
 };
 
 /* Judges what can be judged before anybody is asked for a key, then opens the input. */
