@@ -5,6 +5,8 @@
  */
 #include "formats/qcow2/qcow2.h"
 
+#define ENTRIES_MAX (1u << 20)          /* looked at in one call, some milliseconds: who asks for more calls again */
+
 struct walk {
 	const struct vd_qcow2 *s;
 	unsigned meta_flags;
@@ -12,6 +14,7 @@ struct walk {
 	struct vd_run *runs;
 	size_t cap, n;
 	bool is_full;                   /* the next piece needs a run more than there are */
+	uint64_t n_entries;             /* looked at */
 };
 
 static bool joins(const struct vd_run *a, const struct vd_run *b)
@@ -94,7 +97,7 @@ static int walk_table(struct walk *w, uint64_t l2_off, bool is_owned, uint64_t e
 	const struct vd_qcow2 *s = w->s;
 	uint8_t raw[QCOW2_BATCH_BYTES];
 
-	while (w->at < end && !w->is_full) {
+	while (w->at < end && !w->is_full && w->n_entries < ENTRIES_MAX) {
 		uint64_t first = vd_round_down(w->at, s->cluster_size);
 		uint64_t entry_off = vd_qcow2_entry_off(s, l2_off, first);
 		uint64_t n = vd_min_u64((end - first - 1) / s->cluster_size + 1, sizeof(raw) / s->entry_size);
@@ -112,6 +115,7 @@ static int walk_table(struct walk *w, uint64_t l2_off, bool is_owned, uint64_t e
 		}
 		if (r < 0)
 			return r;
+		w->n_entries += n;
 	}
 	return 0;
 }
@@ -135,7 +139,7 @@ static int walk(struct walk *w, struct vd_error *e)
 	const struct vd_qcow2 *s = w->s;
 	int r = 0;
 
-	while (w->at < w->end && !w->is_full && r == 0) {
+	while (w->at < w->end && !w->is_full && w->n_entries < ENTRIES_MAX && r == 0) {
 		uint64_t l1_index = w->at / s->l2_span, l2_off;
 		bool is_owned;
 

@@ -14,6 +14,12 @@
  */
 #include "formats/qcow2/qcow2.h"
 
+/*
+ * Clusters past the end of the file that have an owner all the same, as a crash of another writer leaves them; more are no
+ * accident, and looking for the end of them could take for ever: one block may serve a whole table.
+ */
+#define STRAYS_MAX (1u << 20)
+
 /* A piece of one refcount block in memory. */
 struct window {
 	uint64_t first, end;            /* cluster numbers that it counts */
@@ -310,12 +316,15 @@ static bool extend_run(const struct vd_qcow2 *s, const struct window *w, uint64_
 /* The first free clusters from next_free on, at most as many as wanted. */
 static int find_free(struct vd_qcow2 *s, struct run *run, struct vd_error *e)
 {
-	uint64_t cluster = s->next_free;
+	uint64_t cluster = s->next_free, end = atomic_load(&s->host_end) / s->cluster_size;
 	struct window w;
 
 	for (;;) {
 		int r = load(s, cluster, &w, e);
 
+		if (r == 0 && cluster > end + STRAYS_MAX)
+			r = vd_qcow2_corrupt(s, e, w.at, "the refcounts claim %" PRIu64 " clusters past the end of the file",
+					     cluster - end);
 		if (r == 0 && !w.len && run->n)
 			return 0;
 		if (r == 0 && !w.len)

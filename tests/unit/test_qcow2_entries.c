@@ -192,11 +192,38 @@ static void no_space_is_given_out_by_broken_refcounts(void **state)
 	}
 }
 
+/* One block for the whole table, in which every count is taken: 17 million clusters in a file of some. */
+static void refcounts_without_end_are_not_followed(void **state)
+{
+	struct vd_create_opts o = disk_create_opts(qcow2, UINT64_C(64) << 30);
+	struct vd_image *img;
+	struct vd_error e;
+	static uint8_t entries[1u << 17];
+	uint64_t table, block;
+	uint8_t ones[CLUSTER];
+
+	(void)state;
+	o.cluster_size = CLUSTER;
+	img = disk_create(qcow2, "x", &o);
+	disk_commit(img);
+	disk_close(img);
+	table = bytes_get("x", 48, 8);
+	block = bytes_get("x", table, 8);
+	memset(ones, 0x11, sizeof(ones));
+	bytes_write("x", block, ones, sizeof(ones));
+	for (size_t i = 0; i < sizeof(entries); i += 8)
+		vd_put_be64(entries + i, block);
+	assert_true(bytes_get("x", 56, 4) * CLUSTER <= sizeof(entries));
+	bytes_write("x", table, entries, bytes_get("x", 56, 4) * CLUSTER);
+	expect_failure(write_at(1u << 20, &e), VD_ECORRUPT, &e, "past the end of the file");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(each_broken_entry_is_told_with_its_place, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(no_space_is_given_out_by_broken_refcounts, disks_start, disks_stop),
+		cmocka_unit_test_setup_teardown(refcounts_without_end_are_not_followed, disks_start, disks_stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

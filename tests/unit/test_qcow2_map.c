@@ -131,6 +131,32 @@ static void what_does_not_fit_the_array_is_left_for_the_next_call(void **state)
 	finish(img);
 }
 
+/* All L1 entries name one table, all of whose clusters are zeros: 8 TiB as one run, in calls that do not last. */
+static void a_call_looks_at_so_many_entries_and_no_more(void **state)
+{
+	struct vd_image *img = create(8 * TIB, 0, 0);
+	static uint8_t words[16384 * 8];
+	uint64_t at = 0, table;
+	struct vd_run run;
+	size_t n_calls = 0;
+
+	(void)state;
+	disk_write(img, 0, 1, 1);
+	finish(img);
+	table = bytes_get("x", bytes_l1("x"), 8);
+	for (uint64_t i = 0; i < 8192; i++)
+		vd_put_be64(words + i * 8, 1);
+	bytes_write("x", table & ~COPIED, words, CLUSTER);
+	for (uint64_t i = 0; i < 16384; i++)
+		vd_put_be64(words + i * 8, table);
+	bytes_write("x", bytes_l1("x"), words, sizeof(words));
+	img = disk_open(qcow2, "x", 0);
+	for (; at < 2 * TIB; at += run.len, n_calls++)
+		assert_true(map(img, at, 8 * TIB - at, &run, 1) == 1 && run.where == VD_ZERO && run.len < TIB);
+	assert_true(n_calls >= 2);
+	disk_close(img);
+}
+
 /* ---- kinds of entries --------------------------------------------------------------------------------- */
 
 /* Guest clusters 0..3 written; their host clusters side by side. */
@@ -328,6 +354,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_run_goes_on_in_the_next_table, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(an_empty_disk_of_64_tib_is_one_cheap_hole, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(what_does_not_fit_the_array_is_left_for_the_next_call, disks_start, disks_stop),
+		cmocka_unit_test_setup_teardown(a_call_looks_at_so_many_entries_and_no_more, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(zero_clusters_of_both_kinds_mask_the_parent, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(a_compressed_cluster_is_a_run_of_its_own, disks_start, disks_stop),
 		cmocka_unit_test_setup_teardown(shared_clusters_say_so, disks_start, disks_stop),

@@ -474,6 +474,7 @@ static void the_table_cannot_grow_for_ever(void **state)
 	s->reft_off = 1024;
 	s->reft_end = s->reft_off + QCOW2_REFT_BYTES_MAX;
 	s->next_free = (uint64_t)QCOW2_REFT_BYTES_MAX / 8 * s->block_entries;
+	s->host_end = s->next_free * 512;
 	expect_failure(vd_qcow2_alloc(s, 1, &off, &n, &is_fresh, &e), VD_ENOSPC, &e, "cannot grow any more");
 	assert_non_null(strstr(e.hint, "larger clusters"));
 	vd_image_abort(img);
