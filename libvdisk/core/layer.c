@@ -90,6 +90,24 @@ static int unlock_luks(struct vd_image *img, struct vd_bytes header, const struc
 	return vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk.p, vk.len, &img->layer.cipher, e);
 }
 
+/* What the format's own encryption cannot be: LUKS2 (qemu docs/interop/qcow2), or a 32-bit tweak that would come round. */
+static int judge_key_area(struct vd_image *img, struct vd_error *e)
+{
+	const struct vd_luks_info *luks = &img->layer.luks;
+	uint64_t host_size;
+	int r;
+
+	if (luks->version != 1)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: the image's own LUKS header has version %u, only 1 is known there",
+			       img->path, luks->version);
+	if (strcmp(luks->mode, "xts-plain"))
+		return 0;
+	r = vd_io_size(vd_set_io(img->set, 0), &host_size, e);
+	if (r == 0 && host_size / UNIT > UINT32_MAX)
+		r = vd_fail(e, VD_EUNSUPPORTED, "%s: mode xts-plain repeats itself beyond 2 TiB of file", img->path);
+	return r;
+}
+
 static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, uint64_t at, uint64_t limit,
 		     bool is_container, struct vd_error *e)
 {
@@ -103,6 +121,10 @@ static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, uint
 	r = vd_luks_inspect((struct vd_bytes){ header, len }, is_container ? limit : 0, &l->luks, e);
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: ", img->path);
+	if (!is_container)
+		r = judge_key_area(img, e);
+	if (r < 0)
+		return r;
 	l->encryption = VD_ENCRYPTED_LUKS;
 	l->luks.header_off = at;
 	l->is_container = is_container;
