@@ -28,7 +28,8 @@ struct plan {
 
 static const struct plan plans[] = {
 	{ "each operation once", { .kinds = KINDS, .err = EIO }, false },
-	{ "no space any more", { .kinds = VD_OP_WRITE | VD_OP_TRUNCATE, .err = ENOSPC, .for_ever = true, .half_done = true }, false },
+	{ "no space any more",
+	  { .kinds = VD_OP_WRITE | VD_OP_TRUNCATE, .err = ENOSPC, .for_ever = true, .half_done = true }, false },
 	{ "each flush and all after it", { .kinds = VD_OP_FLUSH, .err = EIO, .for_ever = true }, false },
 	{ "each allocation once", { 0 }, true },
 };
@@ -242,7 +243,8 @@ static void check_history(struct writing *w)
 	if (vd_image_pread(img, got.bytes, got.size, 0, &e) < 0)
 		fail_scene("does not read: %s", e.message);
 	if (!history_allows(&w->h, 2, got.bytes, &bad))
-		fail_scene("byte %llu is 0x%02x; flushed was 0x%02x", (unsigned long long)bad, got.bytes[bad], w->h.durable[bad]);
+		fail_scene("byte %llu is 0x%02x; flushed was 0x%02x", (unsigned long long)bad, got.bytes[bad],
+			   w->h.durable[bad]);
 	vd_image_abort(img);
 	model_free(&got);
 }
@@ -385,8 +387,9 @@ static const struct {
 	const char *variant;
 	unsigned n_jobs;
 } swept[] = {
-	{ "raw", 3 }, { "toy over raw", 3 }, { "qcow2 4k", 3 }, { "qcow2 512 refcount 1", 1 }, { "qcow2 extended l2 over raw", 2 },
-	{ "qcow2 deflate", 3 }, { "qcow2 data file", 2 }, { "qcow2 snapshot", 1 }, { "qcow2 luks 4k over raw", 3 }, { "luks1", 2 },
+	{ "raw", 3 }, { "toy over raw", 3 }, { "qcow2 4k", 3 }, { "qcow2 512 refcount 1", 1 }, { "qcow2 data file", 2 },
+	{ "qcow2 extended l2 over raw", 2 }, { "qcow2 deflate", 3 }, { "qcow2 snapshot", 1 },
+	{ "qcow2 luks 4k over raw", 3 }, { "luks1", 2 },
 };
 #define N_SWEPT (sizeof(swept) / sizeof(swept[0]))
 
@@ -414,7 +417,8 @@ static size_t list_tests(struct test *list)
 		if (j >= swept[s].n_jobs)
 			continue;
 		list[n] = (struct test){ .v = variant_named(swept[s].variant), .plan = &plans[p], .job = jobs[j].run };
-		snprintf(list[n].name, sizeof(list[n].name), "%s, %s, %s", swept[s].variant, jobs[j].name, plans[p].name);
+		snprintf(list[n].name, sizeof(list[n].name), "%s, %s, %s", swept[s].variant, jobs[j].name,
+			 plans[p].name);
 		n++;
 	}
 	return n;
@@ -431,7 +435,8 @@ int main(void)
 	if (vd_tempdir_enter(&folder) < 0)
 		return 1;
 	for (size_t i = 0; i < n; i++)
-		tests[i] = (struct CMUnitTest){ list[i].name, failures_are_told_and_harm_nothing, start, disks_stop, &list[i] };
+		tests[i] = (struct CMUnitTest){ list[i].name, failures_are_told_and_harm_nothing, start, disks_stop,
+						&list[i] };
 	r = _cmocka_run_group_tests("faults", tests, n, NULL, NULL);
 	return vd_tempdir_leave(&folder) < 0 ? 1 : r;
 }

@@ -79,7 +79,8 @@ static int change(struct part *p, struct vd_error *e)
 		p->m.bytes[i] = is_zeros ? 0 : chance_next(&p->m.chance);
 	/* First into the list: it may have begun to arrive whatever the result. */
 	history_add(&p->h, off, len, p->m.bytes + off, tick);
-	return is_zeros ? vd_image_write_zeroes(p->img, off, len, e) : vd_image_pwrite(p->img, p->m.bytes + off, len, off, e);
+	return is_zeros ? vd_image_write_zeroes(p->img, off, len, e) :
+	       vd_image_pwrite(p->img, p->m.bytes + off, len, off, e);
 }
 
 static int flush(struct part *p, struct vd_error *e)
@@ -133,7 +134,8 @@ static void do_work(void)
 	vd_latency_init(&work.slow, disks.mem);
 	work.slow.flush_us = work.n_parts > 1 ? 300 : 0;
 	assert_int_equal(vd_record_new(&work.slow.wrap.host, &work.record, NULL), 0);
-	expect_ok(variant_open_on(work.v, vd_record_host(work.record), "d", VD_OPEN_WRITE, work.cache_bytes, &img, &e), &e);
+	expect_ok(variant_open_on(work.v, vd_record_host(work.record), "d", VD_OPEN_WRITE, work.cache_bytes, &img,
+				  &e), &e);
 	for (size_t i = 0; i < work.n_parts; i++)
 		start_part(i, img);
 	for (size_t i = 0; i < work.n_parts; i++)
@@ -194,7 +196,8 @@ static void check_content(const struct vd_crash *c, struct vd_image *img, struct
 		uint64_t bad;
 
 		if (!history_allows(h, c->tick, got->bytes + h->start, &bad))
-			fail_state(c, "byte %llu is 0x%02x; flushed was 0x%02x", (unsigned long long)bad, got->bytes[bad],
+			fail_state(c, "byte %llu is 0x%02x; flushed was 0x%02x", (unsigned long long)bad,
+				   got->bytes[bad],
 				   h->durable[bad - h->start]);
 	}
 }
@@ -254,7 +257,8 @@ static void check_states(void (*check)(const struct vd_crash *c, size_t nth))
 		struct vd_crash c;
 		struct vd_error e;
 
-		expect_ok(vd_crash_state(work.record, N_RANDOM, work.m.chance, first + chance_below(&chance, next - first), &c, &e), &e);
+		expect_ok(vd_crash_state(work.record, N_RANDOM, work.m.chance,
+					 first + chance_below(&chance, next - first), &c, &e), &e);
 		check(&c, i);
 		vd_mem_host_free(c.host);
 	}

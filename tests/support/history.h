@@ -38,7 +38,10 @@ void history_free(struct history *h);
 void history_add(struct history *h, uint64_t off, uint64_t len, const uint8_t *bytes, uint64_t begun);
 void history_ack(struct history *h, size_t n_ops, uint64_t tick);
 
-/* Whether `got`, the part's content after a crash at this tick, may be; else *bad is the first offset that tells. Ticks ascend from call to call. */
+/*
+ * Whether `got`, the part's content after a crash at this tick, may be; else *bad is the first offset that tells. Ticks
+ * ascend from call to call.
+ */
 bool history_allows(struct history *h, uint64_t tick, const uint8_t *got, uint64_t *bad);
 
 #endif

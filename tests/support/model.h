@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A byte array that says what an image must read: whoever changes the image through here can compare the two at any time. */
+/*
+ * A byte array that says what an image must read: whoever changes the image through here can compare the two at any
+ * time.
+ */
 #ifndef TESTS_MODEL_H
 #define TESTS_MODEL_H
 

@@ -90,7 +90,8 @@ static void check_copied(struct file *f, const char *what, uint64_t entry, uint6
 	bool is_single = refcount(f, off / f->cluster) == 1;
 
 	if (!(entry & COPIED) == is_single)
-		complain(f, "%s at %llu: copied flag %d, refcount %llu", what, (unsigned long long)off, !!(entry & COPIED),
+		complain(f, "%s at %llu: copied flag %d, refcount %llu", what, (unsigned long long)off,
+			 !!(entry & COPIED),
 			 (unsigned long long)refcount(f, off / f->cluster));
 }
 
@@ -104,7 +105,8 @@ static void walk_entry(struct file *f, uint64_t entry, bool is_active)
 		uint64_t sectors = (entry & ~(COPIED | COMPRESSED)) >> shift;
 
 		/* The last sector may end past the end of the file. */
-		own(f, "compressed cluster", at, vd_min_u64((sectors + 1) * 512 - at % 512, vd_max_u64(f->size, at + 1) - at));
+		own(f, "compressed cluster", at,
+		    vd_min_u64((sectors + 1) * 512 - at % 512, vd_max_u64(f->size, at + 1) - at));
 		return;
 	}
 	if (!off || f->incompat & HAS_DATA_FILE)
@@ -170,7 +172,8 @@ static void compare(struct file *f)
 		uint64_t count = refcount(f, i);
 
 		if (count < f->owners[i])
-			complain(f, "cluster at %llu has %u owners, its refcount is %llu", (unsigned long long)(i * f->cluster),
+			complain(f, "cluster at %llu has %u owners, its refcount is %llu",
+				 (unsigned long long)(i * f->cluster),
 				 f->owners[i], (unsigned long long)count);
 		f->v.n_leaks += count > f->owners[i];
 	}

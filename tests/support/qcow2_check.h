@@ -9,7 +9,7 @@
 #include "libvdisk/io/io.h"
 
 struct qcow2_verdict {
-	unsigned n_errors;      /* a cluster with fewer counts than owners, an entry that leads nowhere, a wrong copied flag */
+	unsigned n_errors;      /* fewer counts than owners, an entry that leads nowhere, a wrong copied flag */
 	unsigned n_leaks;       /* more counts than owners: space is lost, and nothing else */
 	char first[160];        /* the first error in words */
 };

@@ -110,7 +110,8 @@ static int write_entry(struct toy_state *s, uint64_t block, uint64_t host_off, s
 }
 
 /* Sets n bytes of a block's map from sector `first` on. */
-static int write_map(struct toy_state *s, uint64_t host_off, uint64_t first, uint64_t n, uint8_t value, struct vd_error *e)
+static int write_map(struct toy_state *s, uint64_t host_off, uint64_t first, uint64_t n, uint8_t value,
+		     struct vd_error *e)
 {
 	int r = 0;
 
@@ -124,7 +125,8 @@ static bool add_run(struct vd_run *runs, size_t *n, size_t room, struct vd_run p
 {
 	struct vd_run *last = *n ? &runs[*n - 1] : NULL;
 
-	if (last && last->where == piece.where && (piece.where != VD_DATA || last->host_off + last->len == piece.host_off)) {
+	if (last && last->where == piece.where &&
+	    (piece.where != VD_DATA || last->host_off + last->len == piece.host_off)) {
 		last->len += piece.len;
 		last->host_len += piece.host_len;
 		return true;
@@ -163,7 +165,8 @@ static int toy_open(void *st, const struct vd_open *o, struct vd_error *e)
 
 	if (r < 0)
 		return r;
-	if (memcmp(h->magic, TOY_MAGIC, 8) || !vd_is_pow2(h->block_size) || h->block_size < SECTOR || h->size > TOY_SIZE_MAX)
+	if (memcmp(h->magic, TOY_MAGIC, 8) || !vd_is_pow2(h->block_size) || h->block_size < SECTOR ||
+	    h->size > TOY_SIZE_MAX)
 		return vd_fail_at(e, VD_ECORRUPT, 0, "no header of a toy disk");
 	s->set = o->set;
 	s->meta = o->meta;
@@ -177,7 +180,8 @@ static int toy_open(void *st, const struct vd_open *o, struct vd_error *e)
 }
 
 /* What the longest piece at off inside one block is, if its table says so as a whole, else inside one sector. */
-static int map_piece(struct toy_state *s, uint64_t off, uint64_t len, unsigned flags, struct vd_run *piece, struct vd_error *e)
+static int map_piece(struct toy_state *s, uint64_t off, uint64_t len, unsigned flags, struct vd_run *piece,
+		     struct vd_error *e)
 {
 	static const uint8_t where[] = { [SECTOR_PARENT] = VD_HOLE, [SECTOR_DATA] = VD_DATA, [SECTOR_ZERO] = VD_ZERO };
 	uint64_t in_block = off % s->header.block_size, host_off = ENTRY_HOLE;
@@ -205,7 +209,8 @@ static int map_piece(struct toy_state *s, uint64_t off, uint64_t len, unsigned f
 	return 0;
 }
 
-static int toy_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n, struct vd_error *e)
+static int toy_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n,
+		   struct vd_error *e)
 {
 	size_t room = *n;
 
@@ -293,7 +298,8 @@ static int toy_publish(void *st, struct vd_resv *v, struct vd_error *e)
 	if (r == 0 && host_off == ENTRY_ZERO)
 		r = write_map(s, v->cookie[0], 0, s->header.block_size / SECTOR, SECTOR_ZERO, e);
 	if (r == 0)
-		r = write_map(s, v->cookie[0], v->fill_off % s->header.block_size / SECTOR, v->fill_len / SECTOR, SECTOR_DATA, e);
+		r = write_map(s, v->cookie[0], v->fill_off % s->header.block_size / SECTOR, v->fill_len / SECTOR,
+			      SECTOR_DATA, e);
 	if (r < 0 || host_off >= ENTRY_FIRST_BLOCK)
 		return r;
 	s->pending[block] = 0;

@@ -35,16 +35,19 @@ const struct variant variants[] = {
 	{ "qcow2 v2", QCOW2, 0, 2 * MIB + TAIL, 64 * KIB, { .flags = VD_CREATE_COMPAT_V2 } },
 	{ "qcow2 v2 over raw", QCOW2, VARIANT_OVER_RAW, 2 * MIB + TAIL, 4 * KIB,
 	  { .flags = VD_CREATE_COMPAT_V2, .cluster_size = 4 * KIB } },
-	{ "qcow2 extended l2", QCOW2, 0, 2 * MIB + TAIL, 16 * KIB, { .flags = VD_CREATE_EXTENDED_L2, .cluster_size = 16 * KIB } },
+	{ "qcow2 extended l2", QCOW2, 0, 2 * MIB + TAIL, 16 * KIB,
+	  { .flags = VD_CREATE_EXTENDED_L2, .cluster_size = 16 * KIB } },
 	{ "qcow2 extended l2 over raw", QCOW2, VARIANT_OVER_RAW, 2 * MIB + TAIL, 16 * KIB,
 	  { .flags = VD_CREATE_EXTENDED_L2, .cluster_size = 16 * KIB } },
-	{ "qcow2 lazy", QCOW2, 0, 2 * MIB + TAIL, 16 * KIB, { .flags = VD_CREATE_LAZY_REFCOUNTS, .cluster_size = 16 * KIB } },
+	{ "qcow2 lazy", QCOW2, 0, 2 * MIB + TAIL, 16 * KIB,
+	  { .flags = VD_CREATE_LAZY_REFCOUNTS, .cluster_size = 16 * KIB } },
 	{ "qcow2 over raw", QCOW2, VARIANT_OVER_RAW, 4 * MIB + TAIL, 64 * KIB, { 0 } },
 	{ "qcow2 over qcow2", QCOW2, VARIANT_OVER_SAME, 3 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
 	{ "qcow2 deflate", QCOW2, VARIANT_PACKED, 3 * MIB + TAIL, 16 * KIB, { .cluster_size = 16 * KIB } },
 	{ "qcow2 zstd", QCOW2, VARIANT_PACKED, 3 * MIB + TAIL, 64 * KIB, { .compression = VD_COMPRESSION_ZSTD } },
 	{ "qcow2 data file", QCOW2, 0, 3 * MIB + TAIL, 64 * KIB, { .data_file = "x" } },
-	{ "qcow2 raw data file", QCOW2, 0, 3 * MIB + TAIL, 64 * KIB, { .data_file = "x", .flags = VD_CREATE_DATA_FILE_RAW } },
+	{ "qcow2 raw data file", QCOW2, 0, 3 * MIB + TAIL, 64 * KIB,
+	  { .data_file = "x", .flags = VD_CREATE_DATA_FILE_RAW } },
 	{ "qcow2 snapshot", QCOW2, VARIANT_SNAPSHOT, 2 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
 	{ "qcow2 luks", QCOW2, VARIANT_LUKS, 3 * MIB + TAIL, 64 * KIB, { .kdf = KDF } },
 	{ "qcow2 luks 4k over raw", QCOW2, VARIANT_LUKS | VARIANT_OVER_RAW, 3 * MIB + TAIL, 4 * KIB,
@@ -128,7 +131,8 @@ static void save(const struct variant *v, struct vd_host *mem)
 
 static const char *image_opts(const struct variant *v)
 {
-	return v->flags & VARIANT_LUKS ? "driver=qcow2,file.filename=d,encrypt.key-secret=s" : "driver=qcow2,file.filename=d";
+	return v->flags & VARIANT_LUKS ? "driver=qcow2,file.filename=d,encrypt.key-secret=s" :
+					 "driver=qcow2,file.filename=d";
 }
 
 void peer_check(const struct variant *v, struct vd_host *mem, bool may_leak)
@@ -256,7 +260,8 @@ static void pack_units(const struct variant *v, struct model *m, struct vd_image
 		memset(m->bytes + off, chance_next(&m->chance), v->unit);
 		for (uint64_t i = 0, noise = chance_below(&m->chance, v->unit); i < noise; i += 3)
 			m->bytes[off + i] = chance_next(&m->chance);
-		expect_ok(vd_codec_pack(img->codec, img->info.codec, packed, v->unit - 1, m->bytes + off, v->unit, &n, &e), &e);
+		expect_ok(vd_codec_pack(img->codec, img->info.codec, packed, v->unit - 1, m->bytes + off, v->unit, &n,
+					&e), &e);
 		r.packed_len = n;
 		expect_ok(vd_write_reserve(img, &r, &e), &e);
 		expect_ok(vd_write_complete(img, &r, n ? packed : m->bytes + off, &e), &e);

@@ -211,7 +211,8 @@ static void parent_of_unnamed_format_needs_it_said(void **state)
 	(void)state;
 	disk_put_raw("r", SIZE, 5);
 	put_toy("d", SIZE, "r", "");
-	expect_failure(open_toy("d", 0, &img, &e), VD_EREFERENCE, &e, "does not say which format its backing file r has");
+	expect_failure(open_toy("d", 0, &img, &e), VD_EREFERENCE, &e,
+		       "does not say which format its backing file r has");
 	assert_true(strstr(e.hint, "--backing-format"));
 	opts.backing_format = "raw";
 	expect_ok(vd_image_open_on(disks.host, toy, "d", &opts, &img, &e), &e);
@@ -278,7 +279,8 @@ static void gate_that_refuses_keeps_the_parent_closed(void **state)
 	opts.gate = refuse;
 	opts.gate_ctx = &n_asked;
 	vd_fault_arm(disks.fault, &(struct vd_fault_plan){ .kinds = VD_OP_OPEN });
-	expect_failure(vd_image_open_on(disks.host, toy, "d", &opts, &img, &e), VD_EREFERENCE, &e, "d names r as raw: no");
+	expect_failure(vd_image_open_on(disks.host, toy, "d", &opts, &img, &e), VD_EREFERENCE, &e,
+		       "d names r as raw: no");
 	assert_int_equal(n_asked, 1);
 	assert_int_equal(vd_fault_seen(disks.fault), 1);
 }
@@ -331,7 +333,8 @@ static void metadata_opens_one_file_and_reads_what_is_there(void **state)
 	expect_ok(open_toy("d", VD_OPEN_METADATA, &img, &e), &e);
 	assert_int_equal(vd_fault_seen(disks.fault), 2);
 	assert_null(vd_image_parent(img));
-	expect_failure(vd_image_pread(img, buf, sizeof(buf), 512, &e), VD_EREFERENCE, &e, "byte 512 lies in the backing file");
+	expect_failure(vd_image_pread(img, buf, sizeof(buf), 512, &e), VD_EREFERENCE, &e,
+		       "byte 512 lies in the backing file");
 	expect_ok(vd_image_extents(img, 0, SIZE, x, 4, &n, &e), &e);
 	assert_int_equal(n, 1);
 	assert_int_equal(x[0].flags, VD_EXTENT_HOLE);
@@ -431,11 +434,13 @@ static void overlay_on_what_cannot_be_opened_leaves_no_file(void **state)
 	struct vd_error e;
 
 	(void)state;
-	expect_failure(vd_image_create_on(disks.host, toy, "d", &opts, &img, &e), VD_ENOENT, &e, "backing chain of d: gone");
+	expect_failure(vd_image_create_on(disks.host, toy, "d", &opts, &img, &e), VD_ENOENT, &e,
+		       "backing chain of d: gone");
 	opts.backing_file = "r";
 	opts.gate = refuse;
 	opts.gate_ctx = &n_asked;
-	expect_failure(vd_image_create_on(disks.host, toy, "d", &opts, &img, &e), VD_EREFERENCE, &e, "d names r as raw: no");
+	expect_failure(vd_image_create_on(disks.host, toy, "d", &opts, &img, &e), VD_EREFERENCE, &e,
+		       "d names r as raw: no");
 	assert_null(vd_mem_name(disks.mem, 0));
 }
 

@@ -193,7 +193,8 @@ static void any_range_is_a_cut_of_the_whole(void **state)
 		while (all[i].off + all[i].len <= off)
 			i++;
 		for (size_t k = 0; k < n_listed; k++, i++) {
-			uint64_t from = vd_max_u64(all[i].off, off), to = vd_min_u64(all[i].off + all[i].len, off + 3000);
+			uint64_t from = vd_max_u64(all[i].off, off);
+			uint64_t to = vd_min_u64(all[i].off + all[i].len, off + 3000);
 
 			assert_true(i < n);
 			expect_extent(k, from, to - from, all[i].flags, all[i].depth);

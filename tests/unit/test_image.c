@@ -178,7 +178,8 @@ static void bad_create_options_are_refused_and_leave_no_file(void **state)
 		{ { .size = 1 }, VD_EARG, "not named" },
 		{ { .format = "qed", .size = 1 }, VD_EUNSUPPORTED, "'qed' cannot be created" },
 		{ { .format = "luks", .size = 1 }, VD_ENOKEY, "needs a key" },
-		{ { .format = "raw", .size = 1, .backing_file = "b", .backing_format = "raw" }, VD_EUNSUPPORTED, "raw has neither" },
+		{ { .format = "raw", .size = 1, .backing_file = "b", .backing_format = "raw" }, VD_EUNSUPPORTED,
+		  "raw has neither" },
 		{ { .format = "raw", .size = 1, .data_file = "b" }, VD_EUNSUPPORTED, "raw has neither" },
 		{ { .format = "qcow2", .size = 1, .backing_file = "b" }, VD_EARG, "format of the backing file b" },
 		{ { .format = "raw", .size = UINT64_MAX }, VD_EARG, "too large" },
@@ -192,7 +193,8 @@ static void bad_create_options_are_refused_and_leave_no_file(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		opts = bad[i].opts;
 		opts.struct_size = sizeof(opts);
-		expect_failure(vd_image_create_on(disks.host, NULL, "d", &opts, &img, &e), bad[i].code, &e, bad[i].words);
+		expect_failure(vd_image_create_on(disks.host, NULL, "d", &opts, &img, &e), bad[i].code, &e,
+			       bad[i].words);
 	}
 	opts.struct_size--;
 	expect_failure(vd_image_create_on(disks.host, NULL, "d", &opts, &img, &e), VD_EARG, &e, "struct_size");
@@ -212,7 +214,8 @@ static void bad_open_options_are_refused(void **state)
 	disk_put_raw("d", 512, 9);
 	expect_failure(vd_image_open_on(disks.host, NULL, "none", &opts, &img, &e), VD_ENOENT, &e, "none");
 	opts.format = "qed";
-	expect_failure(vd_image_open_on(disks.host, NULL, "d", &opts, &img, &e), VD_EUNSUPPORTED, &e, "unknown format 'qed'");
+	expect_failure(vd_image_open_on(disks.host, NULL, "d", &opts, &img, &e), VD_EUNSUPPORTED, &e,
+		       "unknown format 'qed'");
 	opts = disk_open_opts(raw, VD_OPEN_METADATA | VD_OPEN_WRITE);
 	expect_failure(vd_image_open_on(disks.host, NULL, "d", &opts, &img, &e), VD_EARG, &e, "cannot be written");
 	opts.struct_size--;
@@ -247,7 +250,8 @@ static void failed_open_leaves_no_lock(void **state)
 
 	(void)state;
 	disk_put_raw("d", 512, 9);
-	expect_failure(vd_image_open_on(disks.host, toy, "d", &opts, &img, &e), VD_ECORRUPT, &e, "d: no header of a toy");
+	expect_failure(vd_image_open_on(disks.host, toy, "d", &opts, &img, &e), VD_ECORRUPT, &e,
+		       "d: no header of a toy");
 	assert_int_equal(disks.mem->open(disks.mem, "d", VD_IO_WRITE, &io, NULL), 0);
 	vd_io_abort(io);
 }
@@ -576,7 +580,9 @@ static void failed_payload_leaves_the_image_whole_and_usable(void **state)
 		uint8_t *buf = calloc(1, 100000);
 		struct vd_error e;
 
-		vd_fault_arm(disks.fault, &(struct vd_fault_plan){ .kinds = VD_OP_WRITE, .nth = 2, .err = errs[i], .half_done = true });
+		vd_fault_arm(disks.fault,
+			     &(struct vd_fault_plan){ .kinds = VD_OP_WRITE, .nth = 2, .err = errs[i],
+						      .half_done = true });
 		expect_failure(vd_image_pwrite(img, buf, 100000, 50000, &e), i ? VD_EIO : VD_ENOSPC, &e, "made to fail");
 		free(buf);
 		disk_expect(img, 0, 1024, 7);

@@ -145,7 +145,8 @@ static void container_counts_from_its_payload(void **state)
 		cipher = cipher_of("d", 0);
 		for (uint64_t off = 36864; off < 73728; off += 4096)
 			expect_decrypts(img, off, cipher, payload + off, off / 512, img->layer.sector_size);
-		expect_decrypts(img, SIZE - 4096, cipher, payload + SIZE - 4096, (SIZE - 4096) / 512, img->layer.sector_size);
+		expect_decrypts(img, SIZE - 4096, cipher, payload + SIZE - 4096, (SIZE - 4096) / 512,
+				img->layer.sector_size);
 		vd_diskcipher_free(cipher);
 		disk_close(img);
 		disks.mem->unlink(disks.mem, "d", NULL);
@@ -339,7 +340,8 @@ static void keys_are_tried_in_turn(void **state)
 		const char *format = i ? "luks" : "qcow2";
 
 		make(&kinds[i], "d");
-		expect_failure(open_with("d", format, 0, NULL, 0, &img, &e), VD_ENOKEY, &e, "d is encrypted and no key was given");
+		expect_failure(open_with("d", format, 0, NULL, 0, &img, &e), VD_ENOKEY, &e,
+			       "d is encrypted and no key was given");
 		expect_failure(open_with("d", format, 0, &wrong, 1, &img, &e), VD_EKEY, &e, "d: ");
 		assert_null(img);
 		expect_ok(open_with("d", format, 0, both, 2, &img, &e), &e);
@@ -463,7 +465,8 @@ static void encryption_that_a_format_lacks_is_refused(void **state)
 	expect_failure(vd_image_create_on(disks.host, NULL, "d", &opts, &img, &e), VD_EUNSUPPORTED, &e, "LUKS1 only");
 	opts = encrypted(raw, SIZE);
 	opts.luks_sector_size = 4096;
-	expect_failure(vd_image_create_on(disks.host, NULL, "d", &opts, &img, &e), VD_EUNSUPPORTED, &e, "4096 needs LUKS2");
+	expect_failure(vd_image_create_on(disks.host, NULL, "d", &opts, &img, &e), VD_EUNSUPPORTED, &e,
+		       "4096 needs LUKS2");
 	opts = luks2(SIZE, 1024);
 	expect_failure(vd_image_create_on(disks.host, NULL, "d", &opts, &img, &e), VD_EARG, &e, "not 1024");
 	assert_null(vd_mem_name(disks.mem, 0));
@@ -472,12 +475,14 @@ static void encryption_that_a_format_lacks_is_refused(void **state)
 static void size_is_rounded_to_whole_cipher_sectors(void **state)
 {
 	static const struct { bool is_luks2; uint32_t sector; uint64_t want, got; } sizes[] = {
-		{ false, 0, 1, 512 }, { false, 0, 512, 512 }, { true, 4096, 1, 4096 }, { true, 4096, 4097, 8192 }, { true, 512, 513, 1024 },
+		{ false, 0, 1, 512 }, { false, 0, 512, 512 }, { true, 4096, 1, 4096 }, { true, 4096, 4097, 8192 },
+		{ true, 512, 513, 1024 },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct vd_create_opts opts = sizes[i].is_luks2 ? luks2(sizes[i].want, sizes[i].sector) : encrypted(raw, sizes[i].want);
+		struct vd_create_opts opts = sizes[i].is_luks2 ? luks2(sizes[i].want, sizes[i].sector) :
+							      encrypted(raw, sizes[i].want);
 		struct vd_image *img = disk_create(NULL, "d", &opts);
 
 		assert_int_equal(vd_image_size(img), sizes[i].got);
@@ -523,7 +528,8 @@ static void lost_header_is_told(void **state)
 	at = key_area_of(img);
 	disk_close(img);
 	write_file("d", at, "\0\0\0\0\0\0", 6);
-	expect_failure(open_with("d", "qcow2", 0, &key, 1, &img, &e), VD_ECORRUPT, &e, "no LUKS header where the image says");
+	expect_failure(open_with("d", "qcow2", 0, &key, 1, &img, &e), VD_ECORRUPT, &e,
+		       "no LUKS header where the image says");
 	assert_true(e.has_offset && e.offset == at);
 }
 

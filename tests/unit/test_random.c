@@ -48,7 +48,8 @@ static void expect_zeros(const struct run *r, const struct vd_extent *x)
 {
 	for (uint64_t i = x->off; i < x->off + x->len; i++)
 		if (r->m.bytes[i])
-			fail_msg("byte %llu is 0x%02x, the extents say that it is zero", (unsigned long long)i, r->m.bytes[i]);
+			fail_msg("byte %llu is 0x%02x, the extents say that it is zero", (unsigned long long)i,
+				 r->m.bytes[i]);
 }
 
 /* The extents cover the range, and those that claim zeros are right. */
@@ -169,7 +170,8 @@ int main(void)
 	if (vd_tempdir_enter(&folder) < 0)
 		return 1;
 	for (size_t i = 0; i < n_variants; i++)
-		tests[i] = (struct CMUnitTest){ variants[i].name, image_reads_what_was_written, start, stop, (void *)&variants[i] };
+		tests[i] = (struct CMUnitTest){ variants[i].name, image_reads_what_was_written, start, stop,
+						(void *)&variants[i] };
 	r = _cmocka_run_group_tests("random", tests, n_variants, NULL, NULL);
 	free(tests);
 	return vd_tempdir_leave(&folder) < 0 ? 1 : r;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reading and writing through the map: edges, filling, zeros, what is written to the host and when space is used again. */
+/* Reading and writing through the map: edges, filling, zeros, what reaches the host, when space is used again. */
 #include "tests/support/model.h"
 
 #include <errno.h>
@@ -101,7 +101,8 @@ static void overlay_holds_at_every_edge(void **state)
 static void ranges_outside_the_disk_are_refused(void **state)
 {
 	static const struct { uint64_t off, len; } outside[] = {
-		{ SIZE, 1 }, { SIZE - 1, 2 }, { 0, SIZE + 1 }, { SIZE + 1, 0 }, { UINT64_MAX, 1 }, { 1, SIZE_MAX }, { UINT64_MAX, 0 },
+		{ SIZE, 1 }, { SIZE - 1, 2 }, { 0, SIZE + 1 }, { SIZE + 1, 0 }, { UINT64_MAX, 1 }, { 1, SIZE_MAX },
+			{ UINT64_MAX, 0 },
 	};
 	struct vd_image *img;
 	struct vd_error e;
@@ -113,9 +114,12 @@ static void ranges_outside_the_disk_are_refused(void **state)
 	img = disk_open(toy, "d", VD_OPEN_WRITE);
 	tick = vd_record_tick(disks.record);
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++) {
-		expect_failure(vd_image_pread(img, buf, outside[i].len, outside[i].off, &e), VD_ERANGE, &e, "outside the disk");
-		expect_failure(vd_image_pwrite(img, buf, outside[i].len, outside[i].off, &e), VD_ERANGE, &e, "outside the disk");
-		expect_failure(vd_image_write_zeroes(img, outside[i].off, outside[i].len, &e), VD_ERANGE, &e, "outside the disk");
+		expect_failure(vd_image_pread(img, buf, outside[i].len, outside[i].off, &e), VD_ERANGE, &e,
+			       "outside the disk");
+		expect_failure(vd_image_pwrite(img, buf, outside[i].len, outside[i].off, &e), VD_ERANGE, &e,
+			       "outside the disk");
+		expect_failure(vd_image_write_zeroes(img, outside[i].off, outside[i].len, &e), VD_ERANGE, &e,
+			       "outside the disk");
 	}
 	assert_int_equal(disks_count(CHANGES, tick), 0);
 	disk_close(img);
@@ -225,7 +229,8 @@ static void zeros_are_written_where_the_host_makes_no_holes(void **state)
 	(void)state;
 	disk_put_raw("d", 1 << 20, 7);
 	img = disk_open(raw, "d", VD_OPEN_WRITE);
-	vd_fault_arm(disks.fault, &(struct vd_fault_plan){ .kinds = VD_OP_PUNCH, .nth = 1, .err = EOPNOTSUPP, .for_ever = true });
+	vd_fault_arm(disks.fault,
+		     &(struct vd_fault_plan){ .kinds = VD_OP_PUNCH, .nth = 1, .err = EOPNOTSUPP, .for_ever = true });
 	disk_zero(img, 100, 900000);
 	assert_int_equal(vd_fault_fired(disks.fault), 1);
 	disk_expect(img, 0, 100, 7);
@@ -358,7 +363,7 @@ static void space_is_used_again_after_the_flush_not_before(void **state)
 	disk_close(img);
 }
 
-/* In the middle of one operation on the host another thread does its work, for which the operation waits, but not for ever. */
+/* In the middle of one operation on the host another thread does its work: the operation waits, but not for ever. */
 static struct meanwhile {
 	struct vd_wrap wrap;
 	struct vd_image *img;
@@ -525,7 +530,8 @@ static void writers_of_one_cipher_sector_take_turns(void **state)
 	opts.luks_type = VD_LUKS2;
 	opts.luks_sector_size = 4096;
 	opts.kdf = (struct vd_kdf_opts){ .iterations = 4, .memory_kib = 64 };
-	assert_int_equal(vd_image_create_on(host_with_meanwhile(write_the_next_sector), NULL, "d", &opts, &meanwhile.img, NULL), 0);
+	assert_int_equal(vd_image_create_on(host_with_meanwhile(write_the_next_sector), NULL, "d", &opts,
+					    &meanwhile.img, NULL), 0);
 	disk_write(meanwhile.img, 0, 4096, 5);
 	meanwhile.kind = VD_OP_READ;
 	meanwhile.off = meanwhile.img->layer.payload_off;

@@ -116,7 +116,8 @@ static void start_workers(struct worker *w, struct model *m, struct vd_image *im
 	uint64_t slice = m->size / 2 / N_THREADS;
 
 	for (size_t i = 0; i < N_THREADS; i++) {
-		w[i] = (struct worker){ .img = img, .chance = i + 1, .value = i + 1, .bytes = m->bytes, .start = i * slice,
+		w[i] = (struct worker){ .img = img, .chance = i + 1, .value = i + 1, .bytes = m->bytes,
+					.start = i * slice,
 					.end = (i + 1) * slice, .common = N_THREADS * slice, .size = m->size };
 		w[i].n_ops = ops ? strtoull(ops, NULL, 0) : OPS;
 		w[i].has_written = calloc(1, m->size - w[i].common);
@@ -207,7 +208,8 @@ int main(void)
 	if (vd_tempdir_enter(&folder) < 0)
 		return 1;
 	for (size_t i = 0; i < n_variants; i++)
-		tests[i] = (struct CMUnitTest){ variants[i].name, threads_write_side_by_side, start, stop, (void *)&variants[i] };
+		tests[i] = (struct CMUnitTest){ variants[i].name, threads_write_side_by_side, start, stop,
+						(void *)&variants[i] };
 	r = _cmocka_run_group_tests("threads", tests, n_variants, NULL, NULL);
 	free(tests);
 	return vd_tempdir_leave(&folder) < 0 ? 1 : r;
