@@ -27,9 +27,7 @@ static int refuse_cycle(const struct vd_image *parent, struct vd_error *e)
 static int format_of_parent(const struct vd_image *img, const struct vd_open_opts *opts, const char **format,
 			    struct vd_error *e)
 {
-	*format = img->info.backing_format;
-	if (!img->depth && opts->backing_format)
-		*format = opts->backing_format;
+	*format = opts->backing_format ? opts->backing_format : img->info.backing_format;
 	if (*format)
 		return 0;
 	/* Guessing is how a guest that writes a qcow2 header into its raw disk reads host files. */
@@ -68,6 +66,7 @@ int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_op
 	if (r < 0)
 		return r;
 	below.flags &= ~(unsigned)VD_OPEN_WRITE;
+	/* What is said of the first parent does not hold for the next. */
 	below.backing_format = NULL;
 	below.snapshot = NULL;
 	below.cache_bytes = PARENT_CACHE;

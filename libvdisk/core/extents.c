@@ -86,8 +86,8 @@ static int describe_below(struct vd_image *img, const struct vd_run *run, struct
 	}
 	rest.guest_off += inside;
 	rest.len -= inside;
-	/* A full buffer ends the list where it ends. */
-	if (rest.len && (!inside || is_complete(l, rest.guest_off)))
+	/* A buffer that is full already takes no more. */
+	if (rest.len)
 		add_run(img, &rest, l);
 	return 0;
 }
