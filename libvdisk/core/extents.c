@@ -5,6 +5,7 @@
 #include "libvdisk/base/checked.h"
 
 #define N_RUNS 64
+#define MAX_MAPS 256            /* a call: tables that a hostile image names over and over must not hold one call for minutes */
 
 /* The caller's buffer as it fills. */
 struct list {
@@ -96,7 +97,7 @@ static int describe(struct vd_image *img, uint64_t off, uint64_t len, struct lis
 {
 	uint64_t at = off;
 
-	while (at < off + len) {
+	for (unsigned n_maps = 0; at < off + len && !(n_maps >= MAX_MAPS && l->n); n_maps++) {
 		struct vd_run runs[N_RUNS];
 		size_t n = vd_min_u64(N_RUNS, l->max - l->n + 1);
 		unsigned ticket = vd_space_enter(img->space);
