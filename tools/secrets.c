@@ -271,14 +271,6 @@ int secrets_for_new(const struct settings *s, const char *image, const char *cre
 	return r < 0 ? r : ask_twice(image, out, e);
 }
 
-int secrets_explain(const struct keys *keys, int code, struct vd_error *e)
-{
-	for (size_t i = 0; i < keys->n; i++)
-		if (vd_key_ends_with_newline(keys->at[i]))
-			return fail_hint(e, code, "a key file ends with a newline, which counts: try --passphrase-file");
-	return code;
-}
-
 void secrets_free(struct keys *keys)
 {
 	for (size_t i = 0; i < keys->n; i++)

@@ -31,8 +31,6 @@ int secrets_ask(const char *image, struct keys *out, struct vd_error *e);
  */
 int secrets_for_new(const struct settings *s, const char *image, const char *credential, struct vd_key **out,
 		    struct vd_error *e);
-/* Says why a key may be wrong, where that can be seen. Returns code. */
-int secrets_explain(const struct keys *keys, int code, struct vd_error *e);
 void secrets_free(struct keys *keys);
 
 #endif

@@ -90,8 +90,6 @@ static int open_unlocked(const struct settings *s, const char *path, const char 
 		else if (r == 0)
 			r = open_asking(s, path, format, flags, keys, out, e);
 	}
-	if (r == VD_EKEY)
-		r = secrets_explain(keys, r, e);
 	if (r == 0)
 		warn_of_legacy(*out);
 	return r;

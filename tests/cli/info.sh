@@ -88,6 +88,11 @@ claim "is said to need --allow"
 check "with --allow" "$VDISK" info --output=json --allow . sub/over.qcow2
 json_is "$stdout" '$d->{vdisk}{"backing-file-state"}' present
 claim "it is present"
+qemu-img create -q -f qcow2 -u -b "$PWD/plain.qcow2" -F qcow2 abs.qcow2 64M
+check "a backing file in the same folder by an absolute name" "$VDISK" info --output=json abs.qcow2
+json_is "$stdout" '$d->{vdisk}{"backing-file-state"}' not-allowed
+claim "is said to need --allow, as it does"
+check_fails 1 "and is not opened without" "$VDISK" convert abs.qcow2 out.raw
 rm d.data
 check "an image without its data file" "$VDISK" info d.qcow2
 grep -q '^data file: *d.data (raw) MISSING$' "$stdout"

@@ -64,6 +64,10 @@ fails 12 "no terminal" env CREDENTIALS_DIRECTORY=/nowhere setsid "$VDISK" decryp
 cp wrong credentials/vdisk.new-key
 check "both credentials" env CREDENTIALS_DIRECTORY="$PWD/credentials" "$VDISK" convert -q -O qcow2 $fast --encrypt e.qcow2 f.qcow2
 check "the new one opens the output" opens "$VDISK" decrypt --key-file wrong f.qcow2 out.raw
+rm -f f.qcow2
+check "the command of the environment is for the old key" env VDISK_PASSCOMMAND='cat line' CREDENTIALS_DIRECTORY="$PWD/credentials" \
+	"$VDISK" convert -q -O qcow2 $fast --encrypt e.qcow2 f.qcow2
+check "the new one opens the output then too" opens "$VDISK" decrypt --key-file wrong f.qcow2 out.raw
 check "a credential alone encrypts nothing" env CREDENTIALS_DIRECTORY="$PWD/credentials" "$VDISK" convert -q -O qcow2 e.qcow2 g.qcow2
 "$VDISK" info g.qcow2 | sed -n 1p | grep -q '^NOT ENCRYPTED'
 claim "it takes --encrypt"

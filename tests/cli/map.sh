@@ -100,4 +100,12 @@ truncate -s 700M many.raw
 check "looks at all with --full" "$VDISK" map --full many.raw
 row 1 | grep -q o
 claim "and finds the one cluster in clear"
+# A little data in a few of many large parts: the first of each part is looked at.
+truncate -s 64G sparse.raw
+for part in 3 4 5 70; do
+	seq 1 20000 | head -c 64k | dd of=sparse.raw bs=64k seek=$((part * 2048 + part)) conv=notrunc status=none
+done
+check "draws a large sparse disk" "$VDISK" map sparse.raw
+[ "$(row 1)" = "...ooo.........................................................." ] && row 2 | grep -q '^\.\.\.\.\.\.o\.*$'
+claim "and shows each part that has data"
 done_testing
