@@ -103,7 +103,7 @@ claim "and finds the one cluster in clear"
 # A little data in a few of many large parts: the first of each part is looked at.
 truncate -s 64G sparse.raw
 for part in 3 4 5 70; do
-	seq 1 20000 | head -c 64k | dd of=sparse.raw bs=64k seek=$((part * 2048 + part)) conv=notrunc status=none
+	seq 1 200000 | head -c 512k | dd of=sparse.raw bs=64k seek=$((part * 2048 + part)) iflag=fullblock conv=notrunc status=none
 done
 check "draws a large sparse disk" "$VDISK" map sparse.raw
 [ "$(row 1)" = "...ooo.........................................................." ] && row 2 | grep -q '^\.\.\.\.\.\.o\.*$'
