@@ -27,7 +27,6 @@
 #define PUNCH_GRANULE 65536             /* where zeros cost a call each, shorter ones are written with their neighbours */
 #define GAP 65536                       /* shorter holes of the source are read as zeros: cheaper than a piece of its own */
 #define ZERO_PIECE ((uint64_t)256 << 20) /* zeros made by one call: a cancel waits for no more */
-#define WRITEBACK (4u << 20)            /* a worker writes so much before it asks the host to begin storing it */
 
 /* What has to be done so that a range of the destination reads as zeros. */
 enum zeros {
@@ -83,8 +82,6 @@ struct worker {
 	struct part *parts;
 	struct store *stores;           /* one a part, and more where a driver serves a part in pieces */
 	size_t n_parts, n_stores, max_stores;
-	uint32_t file;                  /* written and not yet handed to the host: [from, to) of this file */
-	uint64_t from, to, n_written;
 };
 
 /* ---- turns ------------------------------------------------------------------------------------------------ */
@@ -339,27 +336,6 @@ static int reserve(struct worker *w, struct vd_error *e)
 	return r;
 }
 
-/* Lets the host begin to store what this worker wrote, so that the flush at the end does not have it all before it. */
-static void note_written(struct worker *w, const struct vd_resv *v)
-{
-	uint64_t len = v->packed_len ? v->packed_len : v->fill_len;
-
-	if (w->n_written && w->file == v->file) {
-		w->from = vd_min_u64(w->from, v->host_off);
-		w->to = vd_max_u64(w->to, v->host_off + len);
-	} else {
-		w->file = v->file;
-		w->from = v->host_off;
-		w->to = v->host_off + len;
-		w->n_written = 0;
-	}
-	w->n_written += len;
-	if (w->n_written < WRITEBACK)
-		return;
-	vd_set_writeback(w->c->dst->set, w->file, w->from, w->to - w->from);
-	w->n_written = 0;
-}
-
 /* Every reservation ends here: completed, or cancelled once something has failed. */
 static int complete(struct worker *w, int r, struct vd_error *e)
 {
@@ -376,7 +352,7 @@ static int complete(struct worker *w, int r, struct vd_error *e)
 		if (r < 0)
 			continue;
 		atomic_fetch_add(&c->written, v->packed_len ? v->packed_len : v->covered);
-		note_written(w, v);
+		vd_set_finished(c->dst->set, v->file, v->host_off, v->packed_len ? v->packed_len : v->fill_len);
 	}
 	return r;
 }

@@ -20,6 +20,7 @@
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/io/lock.h"
 #include "libvdisk/io/path.h"
+#include "libvdisk/io/stream.h"
 
 /*
  * New files may hold what was decrypted a moment ago, so nobody else reads them until the owner says so; qemu-img's
@@ -33,6 +34,8 @@
 struct file {
 	struct vd_io io;
 	int fd;
+	struct vd_stream stream;
+	atomic_int lost;                /* errno of a failure to store that fsync may not hear of any more; 0: none */
 };
 
 static struct file *file_of(struct vd_io *io)
@@ -97,7 +100,11 @@ static int file_pread(struct vd_io *io, void *buf, size_t len, uint64_t off, str
 static int file_pwrite(struct vd_io *io, const void *buf, size_t len, uint64_t off, struct vd_error *e)
 {
 	const uint8_t *p = buf;
+	int lost = atomic_load(&file_of(io)->lost);
 
+	/* No use in going on. */
+	if (lost)
+		return file_failed_at(io, lost, off, "writing", e);
 	while (len) {
 		ssize_t n = write_some(file_of(io)->fd, p, len, off);
 
@@ -110,23 +117,23 @@ static int file_pwrite(struct vd_io *io, const void *buf, size_t len, uint64_t o
 	return 0;
 }
 
-/* Failures show at the flush: the kernel keeps an error of writing back until fdatasync has told it. */
-static void file_writeback(struct vd_io *io, uint64_t off, uint64_t len)
+/* A failure shows at the flush. */
+static void file_finished(struct vd_io *io, uint64_t off, uint64_t len)
 {
-	int r = sync_file_range(file_of(io)->fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE);
+	int err = vd_stream_add(&file_of(io)->stream, file_of(io)->fd, off, len);
 
-	(void)r;
+	if (err)
+		atomic_store(&file_of(io)->lost, err);
 }
 
 static int file_flush(struct vd_io *io, struct vd_error *e)
 {
-	int r;
+	int err = atomic_load(&file_of(io)->lost);
 
-	do {
-		r = fdatasync(file_of(io)->fd);
-	} while (r < 0 && errno == EINTR);
-	if (r < 0)
-		return vd_fail_errno(e, errno, "%s: flushing to stable storage failed", io->name);
+	while (!err && fdatasync(file_of(io)->fd) < 0)
+		err = errno == EINTR ? 0 : errno;
+	if (err)
+		return vd_fail_errno(e, err, "%s: flushing to stable storage failed", io->name);
 	return 0;
 }
 
@@ -247,6 +254,7 @@ static int file_close(struct vd_io *io, struct vd_error *e)
 	/* EINTR: Linux has closed the descriptor all the same. */
 	if (close(file_of(io)->fd) < 0 && errno != EINTR)
 		r = vd_fail_errno(e, errno, "%s: closing failed", io->name);
+	vd_stream_fini(&file_of(io)->stream);
 	free(io->name);
 	free(io);
 	return r;
@@ -255,7 +263,7 @@ static int file_close(struct vd_io *io, struct vd_error *e)
 static const struct vd_io_ops file_ops = {
 	.pread = file_pread,
 	.pwrite = file_pwrite,
-	.writeback = file_writeback,
+	.finished = file_finished,
 	.flush = file_flush,
 	.size = file_size,
 	.truncate = file_truncate,
@@ -356,6 +364,7 @@ static int adopt_fd(int fd, const char *path, unsigned flags, struct vd_io **out
 		free(f->io.name);
 		return r;
 	}
+	vd_stream_init(&f->stream);
 	owned = -1;
 	*out = &vd_steal(&f)->io;
 	return 0;

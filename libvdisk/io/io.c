@@ -79,10 +79,10 @@ int vd_io_pwrite(struct vd_io *io, const void *buf, size_t len, uint64_t off, st
 	return changed(io, io->ops->pwrite(io, buf, len, off, e));
 }
 
-void vd_io_writeback(struct vd_io *io, uint64_t off, uint64_t len)
+void vd_io_finished(struct vd_io *io, uint64_t off, uint64_t len)
 {
-	if (io->ops->writeback)
-		io->ops->writeback(io, off, len);
+	if (len && io->ops->finished)
+		io->ops->finished(io, off, len);
 }
 
 int vd_io_flush(struct vd_io *io, struct vd_error *e)

@@ -191,12 +191,12 @@ int vd_set_punch(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len, st
 	return r < 0 ? r : vd_io_punch(io, off, len, e);
 }
 
-void vd_set_writeback(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len)
+void vd_set_finished(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len)
 {
 	struct vd_io *io = vd_set_io(s, file);
 
 	if (io)
-		vd_io_writeback(io, off, len);
+		vd_io_finished(io, off, len);
 }
 
 static int flush_file(struct member *m, struct vd_error *e)

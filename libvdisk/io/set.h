@@ -42,8 +42,8 @@ const char *vd_set_name(const struct vd_set *s, uint32_t file);
 int vd_set_pread(struct vd_set *s, uint32_t file, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 int vd_set_pwrite(struct vd_set *s, uint32_t file, const void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 int vd_set_punch(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
-/* A hint that the range is finished: see struct vd_io_ops. */
-void vd_set_writeback(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len);
+/* A hint: see struct vd_io_ops. */
+void vd_set_finished(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len);
 /* Flushes every file that has writes since its last flush began: at most one fsync a file. */
 int vd_set_flush(struct vd_set *s, struct vd_error *e) VD_MUST_CHECK;
 /* Closes all files; the first failure is returned, all are closed whatever happens. Frees the set. */
