@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a comparison finds, in which order, of which sizes, and what it need not read. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "libvdisk/base/checked.h"
 #include "tests/support/model.h"
@@ -74,6 +75,51 @@ static void the_first_byte_that_differs_is_named(void **state)
 			disk_close(a);
 			disk_close(b);
 		}
+}
+
+/* A host on which reading takes its time, most of all behind the first 256 KiB. */
+static int read_slowly(struct vd_wrap *w, struct vd_op *op, struct vd_error *e)
+{
+	(void)w;
+	(void)e;
+	if (op->kind == VD_OP_READ)
+		usleep(op->off < 256 * 1024 ? 5000 : 20000);
+	return 0;
+}
+
+static struct vd_image *open_slow(struct vd_wrap *w, const char *name)
+{
+	const struct vd_open_opts opts = disk_open_opts(raw, 0);
+	struct vd_image *img = NULL;
+	struct vd_error e;
+
+	vd_wrap_init(w, disks.host);
+	w->before = read_slowly;
+	expect_ok(vd_image_open_on(&w->host, raw, name, &opts, &img, &e), &e);
+	return img;
+}
+
+/* What another worker is busy with is neither waited for in vain nor allowed to be the answer. */
+static void a_difference_ends_the_reading_and_stays_the_answer(void **state)
+{
+	const struct vd_fault_plan count = { .kinds = VD_OP_READ };
+	struct vd_compare_report r;
+	struct vd_wrap wrap = { 0 };
+	struct vd_image *a, *b;
+
+	(void)state;
+	disk_put_raw("a", 64 * MIB, 1);
+	disk_put_raw("b", 64 * MIB, 2);
+	a = open_slow(&wrap, "a");
+	b = disk_open(raw, "b", 0);
+	vd_fault_arm(disks.fault, &count);
+	r = report_of(a, b, 0);
+	assert_true(r.has_offset);
+	assert_int_equal(r.offset, 0);
+	assert_in_range(vd_fault_seen(disks.fault), 2, 100);
+	vd_fault_arm(disks.fault, NULL);
+	disk_close(a);
+	disk_close(b);
 }
 
 static void data_against_a_hole_is_looked_at(void **state)
@@ -299,6 +345,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		test(copies_of_every_kind_are_the_same),
 		test(the_first_byte_that_differs_is_named),
+		test(a_difference_ends_the_reading_and_stays_the_answer),
 		test(data_against_a_hole_is_looked_at),
 		test(disks_of_two_sizes),
 		test(empty_disks_are_the_same),

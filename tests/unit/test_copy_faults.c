@@ -201,6 +201,55 @@ static void a_disk_that_stays_full_ends_the_copy(void **state)
 	sweep(target_named("qcow2 luks"), plan, VD_ENOSPC);
 }
 
+/* ---- reservations ------------------------------------------------------------------------------------- */
+
+/* The toy driver, counting. */
+static struct { unsigned reserved, published, cancelled; } count;
+
+static int count_reserve(void *st, struct vd_resv *v, struct vd_error *e)
+{
+	int r = vd_format_toy.reserve(st, v, e);
+
+	count.reserved += r == 0 && !v->in_place;
+	return r;
+}
+
+static int count_publish(void *st, struct vd_resv *v, struct vd_error *e)
+{
+	count.published++;
+	return vd_format_toy.publish(st, v, e);
+}
+
+static void count_cancel(void *st, struct vd_resv *v)
+{
+	count.cancelled++;
+	vd_format_toy.cancel(st, v);
+}
+
+static void every_reservation_is_published_or_cancelled(void **state)
+{
+	struct vd_fault_plan plan = { .kinds = VD_OP_WRITE, .err = EIO };
+	struct vd_image *src = make_source(4 * MIB);
+	struct vd_format counting = vd_format_toy;
+	const struct target t = { .name = "toy", .format = &counting };
+	struct vd_error e;
+
+	(void)state;
+	counting.reserve = count_reserve;
+	counting.publish = count_publish;
+	counting.cancel = count_cancel;
+	for (plan.nth = 1; plan.nth == 1 || vd_fault_fired(disks.fault); plan.nth += 3) {
+		memset(&count, 0, sizeof(count));
+		vd_fault_arm(disks.fault, &plan);
+		if (copy_and_commit(src, &t, disks.host, &e) == 0)
+			assert_int_equal(count.cancelled, 0);
+		assert_int_equal(count.reserved, count.published + count.cancelled);
+	}
+	assert_true(count.reserved > 10);
+	vd_fault_arm(disks.fault, NULL);
+	disk_close(src);
+}
+
 /* Tables of the source that cannot be read: the failure of the plan, not of a piece. */
 static void a_table_that_cannot_be_read_ends_the_copy(void **state)
 {
@@ -256,6 +305,7 @@ int main(void)
 		test(a_read_that_fails_ends_the_copy),
 		test(a_write_that_fails_ends_the_copy),
 		test(a_disk_that_stays_full_ends_the_copy),
+		test(every_reservation_is_published_or_cancelled),
 		test(a_table_that_cannot_be_read_ends_the_copy),
 		test(want_of_memory_ends_the_copy),
 	};
