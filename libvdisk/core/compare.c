@@ -15,7 +15,7 @@
 #include "libvdisk/core/job.h"
 #include "libvdisk/core/walk.h"
 
-#define PIECE (256u << 10)              /* two of them fit in a core's own cache */
+#define PIECE (256u << 10)              /* two of them fit in a core's own cache; more where units are larger */
 #define MEMORY (64u << 20)              /* all workers' buffers */
 
 /* The foremost finding so far; at UINT64_MAX: none. */
@@ -29,6 +29,7 @@ struct finding {
 struct compare {
 	struct vd_image *a, *b;
 	uint64_t size;                  /* of the larger */
+	uint64_t piece_max;
 	struct vd_crew crew;
 	pthread_mutex_t lock;           /* on all below */
 	struct vd_walk walk_a, walk_b;
@@ -68,7 +69,7 @@ static size_t take_piece(struct compare *c, uint64_t *off)
 		*off = c->at;
 		c->at = end;
 		if (end == *off) {
-			c->at = vd_min_u64(vd_round_down(*off, PIECE) + PIECE, c->size);
+			c->at = vd_min_u64(vd_round_down(*off, c->piece_max) + c->piece_max, c->size);
 			return c->at - *off;
 		}
 		atomic_fetch_add(&c->crew.done, end - *off);
@@ -103,7 +104,7 @@ static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
 
 static void compare_piece(struct compare *c, uint8_t *buf, uint64_t off, size_t len)
 {
-	uint8_t *a = buf, *b = buf + PIECE;
+	uint8_t *a = buf, *b = buf + c->piece_max;
 	struct finding f = { .off = off };
 
 	f.result = read_padded(c->a, a, len, off, &f.error);
@@ -125,7 +126,7 @@ static int work(void *ctx, struct vd_error *e)
 {
 	struct compare *c = ctx;
 	vd_auto_free uint8_t *buf = NULL;
-	int r = vd_alloc_buffer(2 * PIECE, &buf, e);
+	int r = vd_alloc_buffer(2 * c->piece_max, &buf, e);
 	uint64_t off;
 	size_t len;
 
@@ -136,13 +137,13 @@ static int work(void *ctx, struct vd_error *e)
 		compare_piece(c, buf, off, len);
 	}
 	if (buf)
-		vd_wipe(buf, 2 * PIECE);
+		vd_wipe(buf, 2 * c->piece_max);
 	return r;
 }
 
 static int run(struct compare *c, const struct vd_job *job, struct vd_error *e)
 {
-	unsigned n = vd_min_u64(vd_job_threads(job), MEMORY / (2 * PIECE));
+	unsigned n = vd_min_u64(vd_job_threads(job), MEMORY / (2 * c->piece_max));
 	int r;
 
 	c->crew = (struct vd_crew){ .phase = "compare", .total = c->size, .work = work, .ctx = c };
@@ -183,6 +184,7 @@ VD_PUBLIC int vd_image_compare(struct vd_image *a, struct vd_image *b, unsigned 
 	c->a = a;
 	c->b = b;
 	c->size = vd_max_u64(a->size, b->size);
+	c->piece_max = vd_walk_piece(b, vd_walk_piece(a, PIECE));
 	c->first.off = UINT64_MAX;
 	r = vd_walk_start(&c->walk_a, a, e);
 	if (r == 0) {

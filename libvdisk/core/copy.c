@@ -21,7 +21,7 @@
 #include "libvdisk/core/job.h"
 #include "libvdisk/core/walk.h"
 
-#define PIECE (1u << 20)                /* a piece, unless the destination's unit is larger */
+#define PIECE (1u << 20)                /* a piece, unless a unit on either side is larger */
 #define MEMORY (96u << 20)              /* all workers' buffers; beside the table caches it keeps the whole below 256 MiB */
 #define ZERO_GRANULE 4096               /* shortest run of zeros that becomes a hole: a page, as in qemu-img's -S */
 #define PUNCH_GRANULE 65536             /* where zeros cost a call each, shorter ones are written with their neighbours */
@@ -475,7 +475,7 @@ static void shape(struct copy *c)
 		c->granule = i->unit;
 	else
 		c->granule = vd_max_u64(i->fill_unit, c->zeros == ZEROS_BY_CALL ? PUNCH_GRANULE : ZERO_GRANULE);
-	c->piece_max = vd_round_up(PIECE, c->granule);
+	c->piece_max = vd_round_up(vd_walk_piece(c->src, PIECE), c->granule);
 	c->crew = (struct vd_crew){ .phase = "convert", .total = c->dst->size, .work = work, .ctx = c };
 }
 

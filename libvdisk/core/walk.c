@@ -2,6 +2,10 @@
 /* Buffers vd_image_extents() for a walk through the disk. One thread at a time. */
 #include "libvdisk/core/walk.h"
 
+#include "libvdisk/base/checked.h"
+
+#define PACKED_MAX (2u << 20)   /* qcow2's largest cluster; formats with larger units never compress one */
+
 int vd_walk_start(struct vd_walk *w, struct vd_image *img, struct vd_error *e)
 {
 	w->img = img;
@@ -31,4 +35,14 @@ int vd_walk_to(struct vd_walk *w, uint64_t off, struct vd_extent *x, struct vd_e
 	}
 	*x = w->buf[w->next];
 	return 0;
+}
+
+uint64_t vd_walk_piece(const struct vd_image *img, uint64_t least)
+{
+	uint64_t len = least;
+
+	for (; img; img = img->parent)
+		if (img->info.unit <= PACKED_MAX)
+			len = vd_round_up(len, img->info.unit);
+	return len;
 }

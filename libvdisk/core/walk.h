@@ -16,6 +16,9 @@ int vd_walk_start(struct vd_walk *w, struct vd_image *img, struct vd_error *e) V
 /* The extent that holds `off`, which never goes down from call to call; past the end of the disk one of zeros without end. */
 int vd_walk_to(struct vd_walk *w, uint64_t off, struct vd_extent *x, struct vd_error *e) VD_MUST_CHECK;
 
+/* The least length, but at least `least`, of aligned pieces that cut no compressed unit of the chain: each is unpacked once. */
+uint64_t vd_walk_piece(const struct vd_image *img, uint64_t least);
+
 static inline uint64_t vd_extent_end(const struct vd_extent *x)
 {
 	return x->off + x->len;

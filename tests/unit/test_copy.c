@@ -353,6 +353,29 @@ static void units_are_packed_where_that_saves_space(void **state)
 	model_free(&m);
 }
 
+/* Pieces that cut units would have each unpacked once a piece. */
+static void large_units_are_read_once(void **state)
+{
+	const struct target packed = {
+		"packed", qcow2, false, true, { .compression = VD_COMPRESSION_ZSTD, .cluster_size = 2 * MIB }
+	};
+	const struct vd_fault_plan reads = { .kinds = VD_OP_READ, .only = "d" };
+	struct vd_image *src;
+
+	(void)state;
+	disk_put_raw("r", 16 * MIB, 3);
+	src = disk_open(raw, "r", 0);
+	target_copy(&packed, src, "d", 0, 2);
+	disk_close(src);
+	src = target_open(&packed, "d");
+	disk_expect(src, 0, 1, 3);
+	vd_fault_arm(disks.fault, &reads);
+	target_copy(target_named("raw"), src, "o", 0, 2);
+	assert_int_equal(vd_fault_seen(disks.fault), 8);
+	vd_fault_arm(disks.fault, NULL);
+	disk_close(src);
+}
+
 /* qemu stores compressed clusters in clear even in an encrypted image; a user wants to hear of it. */
 static void clear_bytes_of_an_encrypted_source_are_counted(void **state)
 {
@@ -501,6 +524,7 @@ int main(void)
 		test(the_file_does_not_depend_on_the_threads),
 		test(payload_lies_in_guest_order_without_gaps),
 		test(units_are_packed_where_that_saves_space),
+		test(large_units_are_read_once),
 		test(clear_bytes_of_an_encrypted_source_are_counted),
 		test(clear_bytes_of_a_plain_source_do_not_count),
 		test(what_cannot_be_is_refused),
