@@ -56,6 +56,7 @@
 #define QCOW2_INCOMPAT_EXTENDED_L2 (UINT64_C(1) << 4)
 #define QCOW2_INCOMPAT_KNOWN    UINT64_C(0x1f)
 #define QCOW2_COMPAT_LAZY       (UINT64_C(1) << 0)
+#define QCOW2_AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
 #define QCOW2_AUTOCLEAR_DATA_FILE_RAW (UINT64_C(1) << 1)
 
 #define QCOW2_EXT_END           0u
@@ -116,6 +117,7 @@ struct vd_qcow2 {
 	size_t feature_names_len;
 	uint64_t key_area_off, key_area_len;
 	uint32_t n_bitmaps;
+	uint64_t bitmaps_off, bitmaps_len;      /* of the bitmap directory, as the header has it: not judged */
 
 	uint64_t cluster_size;
 	uint32_t entry_size;            /* of an L2 entry */

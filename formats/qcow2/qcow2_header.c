@@ -135,6 +135,8 @@ static int take_bitmaps(struct vd_qcow2 *s, const uint8_t *p, size_t len, uint64
 	if (len != 24)
 		return vd_qcow2_corrupt(s, e, at, "the bitmaps extension has %zu bytes, must be 24", len);
 	s->n_bitmaps = vd_get_be32(p);
+	s->bitmaps_len = vd_get_be64(p + 8);
+	s->bitmaps_off = vd_get_be64(p + 16);
 	return 0;
 }
 
