@@ -125,6 +125,15 @@ static int raw_resize(void *st, uint64_t size, struct vd_error *e)
 	return r;
 }
 
+static int raw_walk(void *st, struct vd_window *w, struct vd_error *e)
+{
+	const struct raw_state *s = st;
+
+	return vd_window_claim(w, &(struct vd_claim){
+		.len = s->size, .parent_off = VD_HOST_NOWHERE, .refs = 1, .owner = VD_OWNER_DATA,
+	}, e);
+}
+
 const struct vd_format vd_format_raw = {
 	.name = "raw",
 	.state_size = sizeof(struct raw_state),
@@ -137,5 +146,6 @@ const struct vd_format vd_format_raw = {
 	.map = raw_map,
 	.reserve = raw_reserve,
 	.punch = raw_punch,
+	.walk = raw_walk,
 	.resize = raw_resize,
 };

@@ -22,6 +22,7 @@
 #include "libvdisk/codec/codec.h"
 #include "libvdisk/core/meta.h"
 #include "libvdisk/core/space.h"
+#include "libvdisk/core/window.h"
 #include "libvdisk/io/set.h"
 
 enum vd_where {
@@ -156,6 +157,12 @@ struct vd_format {
 	int (*punch)(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
 	/* The quarantine of a released range is over. */
 	int (*freed)(void *st, const struct vd_range *range, struct vd_error *e);
+
+	/*
+	 * Claims all that the tables say lies inside the window (window.h), for every view. Alone on the handle with every
+	 * table committed, so tables may be read past the cache, in large pieces. NULL: the format cannot.
+	 */
+	int (*walk)(void *st, struct vd_window *w, struct vd_error *e);
 
 	/* NULL: the format has none. */
 	const struct vd_snap_ops *snap;

@@ -320,6 +320,85 @@ VD_PUBLIC int vd_image_info(struct vd_image *img, struct vd_info *info, struct v
 /* The parent opened below this image, or NULL; belongs to img. */
 VD_PUBLIC struct vd_image *vd_image_parent(struct vd_image *img);
 
+/* ---- the host's files --------------------------------------------------------------------------------- */
+
+/*
+ * The map turned round: every byte of every host file of an image (its own layer, no parent) has exactly one owner.
+ * Symbol, stable name, what it is.
+ */
+#define VD_OWNER_LIST(X)                                                                                  \
+	X(VD_OWNER_HEADER,     "header",     "header of the format, and what it names in place")           \
+	X(VD_OWNER_TABLE,      "table",      "table: where things are, who owns space")                    \
+	X(VD_OWNER_JOURNAL,    "journal",    "journal of the format")                                      \
+	X(VD_OWNER_COPY,       "copy",       "second copy of a header or table")                           \
+	X(VD_OWNER_BITMAP,     "bitmap",     "dirty bitmap: its directory, tables and bits")               \
+	X(VD_OWNER_KEYAREA,    "key-area",   "LUKS header and key material")                               \
+	X(VD_OWNER_DESCRIPTOR, "descriptor", "text that describes the image")                              \
+	X(VD_OWNER_DATA,       "data",       "bytes of the disk, or of a snapshot's")                       \
+	X(VD_OWNER_PACKED,     "compressed", "compressed bytes of the disk, or of a snapshot's")           \
+	X(VD_OWNER_VMSTATE,    "vm-state",   "memory of a machine, kept with a snapshot")                  \
+	X(VD_OWNER_ZEROED,     "zeroed",     "reads as zeros whatever lies there, but keeps its space")    \
+	X(VD_OWNER_FREE,       "free",       "nobody's: may be given out next")                            \
+	X(VD_OWNER_LEAKED,     "leaked",     "counted as in use, but nothing leads there")                 \
+	X(VD_OWNER_SLACK,      "slack",      "belongs to an owner that does not use it")                   \
+	X(VD_OWNER_TAIL,       "tail",       "behind the last unit in use")                                \
+	X(VD_OWNER_HOSTHOLE,   "host-hole",  "nobody's, and the host stores nothing there")                \
+	X(VD_OWNER_CORRUPT,    "corrupt",    "claimed by two that cannot share, or by nobody can tell whom")
+enum vd_owner {
+#define VD_OWNER_ENUM(sym, name, text) sym,
+	VD_OWNER_LIST(VD_OWNER_ENUM)
+#undef VD_OWNER_ENUM
+	VD_N_OWNERS
+};
+
+/* Why there is SLACK, and which kind of table or bitmap a piece is. Symbol, stable name. */
+#define VD_WHY_LIST(X)                                                                                    \
+	X(VD_WHY_NONE,          "")                                                                        \
+	X(VD_SLACK_HEADER,      "header-padding")       /* behind the header and what follows it */        \
+	X(VD_SLACK_TABLE,       "table-padding")        /* behind a table that does not fill its unit */   \
+	X(VD_SLACK_PACKED,      "packed-end")           /* around compressed pieces of a unit */           \
+	X(VD_SLACK_SECTOR,      "sector-padding")       /* behind what does not fill a sector */           \
+	X(VD_SLACK_ABSENT,      "absent-sector")        /* of a block, told by its map */                  \
+	X(VD_SLACK_SUBCLUSTER,  "unset-subcluster")     /* of a cluster: neither data nor zeros */         \
+	X(VD_SLACK_PAST_END,    "past-the-end")         /* the disk ends inside the unit */                \
+	X(VD_SLACK_DEAD_SLOT,   "dead-key-slot")        /* room for key material that no slot uses */      \
+	X(VD_TABLE_ROOT,        "root")                 /* names leaves: L1, grain directory */            \
+	X(VD_TABLE_LEAF,        "leaf")                 /* names payload: L2, grain table, BAT */          \
+	X(VD_TABLE_COUNT_ROOT,  "count-root")           /* names count leaves: refcount table */           \
+	X(VD_TABLE_COUNT_LEAF,  "count-leaf")           /* says who owns space: refcount block */          \
+	X(VD_TABLE_SNAPSHOTS,   "snapshots")                                                               \
+	X(VD_TABLE_SECTORS,     "sectors")              /* which sectors of a block are there */           \
+	X(VD_BITMAP_DIRECTORY,  "directory")                                                               \
+	X(VD_BITMAP_TABLE,      "table")                                                                   \
+	X(VD_BITMAP_BITS,       "bits")
+enum vd_why {
+#define VD_WHY_ENUM(sym, name) sym,
+	VD_WHY_LIST(VD_WHY_ENUM)
+#undef VD_WHY_ENUM
+	VD_N_WHYS
+};
+
+enum vd_host_flag {
+	VD_HOST_SHARED = 1,             /* more than one entry leads here, rightly: vd_host_owners() lists them */
+	VD_HOST_SPARSE = 2,             /* the host stores nothing here: reads as zeros */
+	VD_HOST_ENCRYPTED = 4,          /* ciphertext, as far as the format says */
+};
+#define VD_HOST_NOWHERE UINT64_MAX      /* an offset that there is none of */
+
+/* A piece of a host file with one owner. */
+struct vd_host_run {
+	uint64_t off, len;              /* in the host file; len never 0 */
+	uint64_t guest_off;             /* of the first byte, on the disk of `view`; compressed: of the unit; a leaf table:
+					   of what it describes; else VD_HOST_NOWHERE */
+	uint64_t parent_off;            /* where, in file 0, the entry lies that leads to the first byte; else VD_HOST_NOWHERE */
+	uint64_t refs;                  /* entries that lead here; LEAKED: what the format counts */
+	uint32_t file;                  /* index of the host file */
+	uint32_t view;                  /* 0: the disk; n: the nth of vd_snapshot_list(); the lowest if there are more */
+	uint8_t owner;                  /* enum vd_owner */
+	uint8_t why;                    /* enum vd_why */
+	uint16_t flags;                 /* enum vd_host_flag */
+};
+
 /* ---- shape -------------------------------------------------------------------------------------------- */
 
 /*

@@ -347,6 +347,98 @@ static int toy_freed(void *st, const struct vd_range *range, struct vd_error *e)
 	return 0;
 }
 
+/* ---- claiming ------------------------------------------------------------------------------------------- */
+
+static int claim(struct vd_window *w, uint64_t off, uint64_t end, struct vd_claim like, struct vd_error *e)
+{
+	like.host_off = off;
+	like.len = end - off;
+	like.refs = 1;
+	return off < end ? vd_window_claim(w, &like, e) : 0;
+}
+
+static int claim_head(struct toy_state *s, struct vd_window *w, struct vd_error *e)
+{
+	struct vd_claim like = { .guest_off = VD_HOST_NOWHERE, .parent_off = VD_HOST_NOWHERE };
+	uint64_t table_end = TOY_TABLE_OFF + (uint64_t)s->n_blocks * 4;
+	int r;
+
+	like.owner = VD_OWNER_HEADER;
+	r = claim(w, 0, sizeof(struct toy_header), like, e);
+	like.owner = VD_OWNER_SLACK;
+	like.why = VD_SLACK_HEADER;
+	if (r == 0)
+		r = claim(w, sizeof(struct toy_header), TOY_TABLE_OFF, like, e);
+	like.why = VD_SLACK_TABLE;
+	if (r == 0)
+		r = claim(w, table_end, vd_round_up(table_end, SECTOR), like, e);
+	like.owner = VD_OWNER_TABLE;
+	like.why = VD_TABLE_ROOT;
+	return r < 0 ? r : claim(w, TOY_TABLE_OFF, table_end, like, e);
+}
+
+static int claim_sector(struct toy_state *s, struct vd_window *w, uint64_t host_off, uint64_t guest_off,
+			uint64_t map_off, struct vd_error *e)
+{
+	static const uint8_t owner[] = {
+		[SECTOR_PARENT] = VD_OWNER_SLACK, [SECTOR_DATA] = VD_OWNER_DATA, [SECTOR_ZERO] = VD_OWNER_ZEROED,
+	};
+	struct vd_claim like = { .guest_off = guest_off, .parent_off = map_off, .owner = VD_OWNER_DATA, .is_sole = true };
+	uint64_t used = guest_off < s->header.size ? vd_min_u64(s->header.size - guest_off, SECTOR) : 0;
+	struct vd_error bad;
+	uint8_t state;
+	int r = vd_meta_read(s->meta, 0, map_off, &state, 1, 0, e);
+
+	if (r == 0 && state > SECTOR_ZERO) {
+		vd_fail_at(&bad, VD_ECORRUPT, map_off, "a sector of no known kind");
+		vd_window_finding(w, &bad);
+	} else if (r == 0) {
+		like.owner = owner[state];
+		like.why = state == SECTOR_PARENT ? VD_SLACK_ABSENT : VD_WHY_NONE;
+	}
+	if (r == 0)
+		r = claim(w, host_off, host_off + used, like, e);
+	like.owner = VD_OWNER_SLACK;
+	like.why = VD_SLACK_PAST_END;
+	like.guest_off += used;
+	return r < 0 ? r : claim(w, host_off + used, host_off + SECTOR, like, e);
+}
+
+static int claim_block(struct toy_state *s, struct vd_window *w, uint64_t block, uint64_t host_off, struct vd_error *e)
+{
+	struct vd_claim like = { .guest_off = VD_HOST_NOWHERE, .parent_off = TOY_TABLE_OFF + block * 4 };
+	uint64_t n = s->header.block_size / SECTOR, data = host_off + s->map_size;
+	int r;
+
+	like.owner = VD_OWNER_SLACK;
+	like.why = VD_SLACK_TABLE;
+	r = claim(w, host_off + n, data, like, e);
+	like.owner = VD_OWNER_TABLE;
+	like.why = VD_TABLE_SECTORS;
+	if (r == 0)
+		r = claim(w, host_off, host_off + n, like, e);
+	for (uint64_t i = 0; i < n && r == 0; i++)
+		r = claim_sector(s, w, data + i * SECTOR, block * s->header.block_size + i * SECTOR, host_off + i, e);
+	return r;
+}
+
+static int toy_walk(void *st, struct vd_window *w, struct vd_error *e)
+{
+	struct toy_state *s = st;
+	int r = claim_head(s, w, e);
+
+	vd_window_set_units(w, SECTOR, s->end);
+	for (uint32_t i = 0; i < s->n_blocks && r == 0; i++) {
+		uint64_t host_off;
+
+		r = read_entry(s, i, 0, &host_off, e);
+		if (r == 0 && host_off >= ENTRY_FIRST_BLOCK &&
+		    vd_window_meets(w, host_off, s->map_size + s->header.block_size))
+			r = claim_block(s, w, i, host_off, e);
+	}
+	return r;
+}
+
 const struct vd_format vd_format_toy = {
 	.name = "toy",
 	.state_size = sizeof(struct toy_state),
@@ -363,4 +455,5 @@ const struct vd_format vd_format_toy = {
 	.cancel = toy_cancel,
 	.punch = toy_punch,
 	.freed = toy_freed,
+	.walk = toy_walk,
 };
