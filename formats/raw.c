@@ -9,9 +9,10 @@ struct raw_state {
 	uint64_t size;
 };
 
-static bool raw_probe(struct vd_bytes head, uint64_t size)
+static bool raw_probe(struct vd_bytes head, struct vd_bytes tail, uint64_t size)
 {
 	(void)head;
+	(void)tail;
 	(void)size;
 	return true;
 }

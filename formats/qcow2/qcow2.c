@@ -10,8 +10,9 @@
 
 #define PAGE_SIZE_MAX 4096              /* of cached tables: a change of one entry writes that much */
 
-static bool qcow2_probe(struct vd_bytes head, uint64_t size)
+static bool qcow2_probe(struct vd_bytes head, struct vd_bytes tail, uint64_t size)
 {
+	(void)tail;
 	(void)size;
 	/* Any version: open() says that it cannot, which is better than raw bytes. */
 	return head.len >= 4 && vd_get_be32(head.p) == QCOW2_MAGIC;

@@ -45,6 +45,26 @@ int vd_chain_open_parent(struct vd_host *host, struct vd_image *img, const char 
 	return r < 0 && !img->depth ? vd_error_prefix(e, r, "backing chain of %s: ", img->path) : r;
 }
 
+/* The first of the names that is a file; the failure told is that of the first name. */
+static int find_parent(struct vd_image *img, const char *format, char path[PATH_MAX], struct vd_error *e)
+{
+	int r = vd_set_resolve(img->set, VD_REF_BACKING, img->info.backing_file, format, path, PATH_MAX, e);
+
+	for (const char *const *name = img->info.backing_others; r < 0 && name && *name; name++)
+		if (vd_set_resolve(img->set, VD_REF_BACKING, *name, format, path, PATH_MAX, NULL) == 0)
+			return 0;
+	return r;
+}
+
+static int check_parent(struct vd_image *img, struct vd_error *e)
+{
+	int r = 0;
+
+	if (img->format->check_parent && img->parent->format == img->format)
+		r = img->format->check_parent(img->state, img->parent->state, e);
+	return r < 0 ? vd_error_prefix(e, r, "%s: ", img->path) : 0;
+}
+
 int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
 	struct vd_open_opts below = *opts;
@@ -62,7 +82,7 @@ int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_op
 	r = format_of_parent(img, opts, &below.format, e);
 	if (r < 0)
 		return r;
-	r = vd_set_resolve(img->set, VD_REF_BACKING, img->info.backing_file, below.format, path, sizeof(path), e);
+	r = find_parent(img, below.format, path, e);
 	if (r < 0)
 		return r;
 	below.flags &= ~(unsigned)VD_OPEN_WRITE;
@@ -70,5 +90,6 @@ int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_op
 	below.backing_format = NULL;
 	below.snapshot = NULL;
 	below.cache_bytes = PARENT_CACHE;
-	return vd_chain_open_parent(host, img, path, &below, e);
+	r = vd_chain_open_parent(host, img, path, &below, e);
+	return r < 0 ? r : check_parent(img, e);
 }

@@ -119,6 +119,8 @@ static int lay_out(struct vd_image *img, const struct vd_create_opts *o, uint64_
 		r = vd_layer_create(&img->layer, o, is_container, &header, &header_len, e);
 	if (r < 0)
 		return r;
+	if (img->parent && img->parent->format == img->format)
+		c.parent = img->parent->state;
 	if (is_container)
 		c.size += img->layer.payload_off;
 	else

@@ -59,6 +59,7 @@ struct vd_resv {
 	uint32_t file;
 	bool in_place;                  /* already mapped: there is nothing to publish or cancel */
 	bool fresh;                     /* host bytes are known to read as zeros and were never used: zeros need not be written */
+	bool barrier_first;             /* all tables so far must be durable before payload is written here */
 	uint64_t cookie[2];             /* the driver's own */
 };
 
@@ -79,6 +80,7 @@ struct vd_format_info {
 	enum vd_tweak tweak;
 	uint64_t key_area_off, key_area_len;    /* file 0; LUKS only */
 	const char *backing_file, *backing_format;
+	const char *const *backing_others;      /* more names of it, tried in turn where there is no file of the name before; NULL ends them */
 	const char *read_only_why;      /* not NULL: may not be opened for writing, and why */
 };
 
@@ -87,6 +89,7 @@ struct vd_create {
 	const struct vd_create_opts *opts;
 	uint64_t size;
 	struct vd_bytes key_area;       /* LUKS header to embed; len 0: none */
+	const void *parent;             /* state of the backing file, if that is of this format; else NULL */
 	struct vd_set *set;             /* file 0 is empty and writable; file 1, if opts->data_file, too */
 };
 
@@ -124,15 +127,18 @@ struct vd_snap_ops {
 
 struct vd_format {
 	const char *name;
+	const char *alias;              /* what peers call it, if they call it otherwise */
 	size_t state_size;
 	bool writable;
 
-	/* Pure. `head`: the first bytes of the file, at most 64 KiB; `size` of the file. */
-	bool (*probe)(struct vd_bytes head, uint64_t size);
+	/* Pure. `head`: the first bytes of the file, at most 64 KiB; `tail`: the last, at most 4 KiB; `size` of the file. */
+	bool (*probe)(struct vd_bytes head, struct vd_bytes tail, uint64_t size);
 	/* Parses; every size checked against the file's; no write. st is zeroed. On failure the core calls close(). */
 	int (*open)(void *st, const struct vd_open *o, struct vd_error *e);
 	/* Writes an empty image into the set's files, directly; the core opens it afterwards. NULL: cannot. */
 	int (*create)(const struct vd_create *c, struct vd_error *e);
+	/* Whether the backing file that was found, of this format too, is the one that the image was made on. NULL: not known. */
+	int (*check_parent)(const void *st, const void *parent, struct vd_error *e);
 	/* Accepts a half-opened state. */
 	void (*close)(void *st);
 	void (*describe)(const void *st, struct vd_format_info *i);

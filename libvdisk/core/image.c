@@ -10,7 +10,8 @@
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/core/registry.h"
 
-#define PROBE_LEN 65536
+#define PROBE_HEAD 65536
+#define PROBE_TAIL 4096
 #define DEFAULT_CACHE (32u << 20)
 
 VD_DEFINE_CLEANUP(struct vd_image, cleanup_image, vd_image_abort)
@@ -92,26 +93,36 @@ int vd_image_measure(struct vd_image *img, struct vd_error *e)
 	return 0;
 }
 
+static int probe(struct vd_image *img, struct vd_io *io, struct vd_error *e)
+{
+	vd_auto_free uint8_t *buf = NULL;
+	struct vd_bytes head, tail;
+	uint64_t size = 0;
+	int r = vd_io_size(io, &size, e);
+
+	if (r == 0)
+		r = vd_alloc(1, PROBE_HEAD + PROBE_TAIL, &buf, e);
+	if (r < 0)
+		return r;
+	head = (struct vd_bytes){ buf, vd_min_u64(PROBE_HEAD, size) };
+	tail = (struct vd_bytes){ buf + PROBE_HEAD, vd_min_u64(PROBE_TAIL, size) };
+	r = vd_io_pread(io, buf, head.len, 0, e);
+	if (r == 0)
+		r = vd_io_pread(io, buf + PROBE_HEAD, tail.len, size - tail.len, e);
+	if (r == 0)
+		img->format = vd_registry_probe(head, tail, size);
+	return r;
+}
+
 static int pick_format(struct vd_image *img, struct vd_io *io, const char *name, struct vd_error *e)
 {
-	vd_auto_free uint8_t *head = NULL;
-	uint64_t size = 0;
-	int r;
 
-	if (name) {
-		img->format = vd_registry_find(!strcmp(name, "luks") ? "raw" : name);
-		if (img->format)
-			return 0;
-		return vd_fail(e, VD_EUNSUPPORTED, "%s: unknown format '%s'", img->path, name);
-	}
-	r = vd_io_size(io, &size, e);
-	if (r == 0)
-		r = vd_alloc(1, PROBE_LEN, &head, e);
-	if (r == 0)
-		r = vd_io_pread(io, head, PROBE_LEN, 0, e);
-	if (r == 0)
-		img->format = vd_registry_probe((struct vd_bytes){ head, vd_min_u64(PROBE_LEN, size) }, size);
-	return r;
+	if (!name)
+		return probe(img, io, e);
+	img->format = vd_registry_find(!strcmp(name, "luks") ? "raw" : name);
+	if (img->format)
+		return 0;
+	return vd_fail(e, VD_EUNSUPPORTED, "%s: unknown format '%s'", img->path, name);
 }
 
 /* A guest can write any header into a raw disk: who writes must say that it is raw. */

@@ -9,15 +9,15 @@ static const struct vd_format *const formats[] = { &vd_format_qcow2, &vd_format_
 const struct vd_format *vd_registry_find(const char *name)
 {
 	for (size_t i = 0; i < N_FORMATS; i++)
-		if (!strcmp(formats[i]->name, name))
+		if (!strcmp(formats[i]->name, name) || (formats[i]->alias && !strcmp(formats[i]->alias, name)))
 			return formats[i];
 	return NULL;
 }
 
-const struct vd_format *vd_registry_probe(struct vd_bytes head, uint64_t size)
+const struct vd_format *vd_registry_probe(struct vd_bytes head, struct vd_bytes tail, uint64_t size)
 {
 	for (size_t i = 0; i < N_FORMATS; i++)
-		if (formats[i]->probe(head, size))
+		if (formats[i]->probe(head, tail, size))
 			return formats[i];
 	return &vd_format_raw;
 }

@@ -10,6 +10,6 @@ extern const struct vd_format vd_format_raw, vd_format_qcow2;
 /* By name or alias; NULL when unknown. */
 const struct vd_format *vd_registry_find(const char *name);
 /* By content: the first driver that knows it, raw if none does. */
-const struct vd_format *vd_registry_probe(struct vd_bytes head, uint64_t size);
+const struct vd_format *vd_registry_probe(struct vd_bytes head, struct vd_bytes tail, uint64_t size);
 
 #endif

@@ -168,9 +168,18 @@ static int write_fill(struct vd_image *img, const struct vd_resv *v, const struc
 
 int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e)
 {
-	vd_auto_unlock pthread_mutex_t *held = vd_locked(&img->alloc);
+	int r;
 
-	return img->format->reserve(img->state, v, e);
+	pthread_mutex_lock(&img->alloc);
+	r = img->format->reserve(img->state, v, e);
+	pthread_mutex_unlock(&img->alloc);
+	/* A new file has no name yet: nobody opens what a crash leaves of it. */
+	if (r < 0 || !v->barrier_first || img->fresh)
+		return r;
+	r = vd_image_commit_tables(img, e);
+	if (r < 0)
+		vd_write_cancel(img, v);
+	return r;
 }
 
 void vd_write_cancel(struct vd_image *img, struct vd_resv *v)

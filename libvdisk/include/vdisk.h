@@ -208,7 +208,8 @@ enum vd_create_flag {
 struct vd_create_opts {
 	size_t struct_size;
 	unsigned flags;                 /* enum vd_create_flag */
-	const char *format;             /* "raw", "qcow2", or "luks" (a LUKS container in raw: as "raw" with a key); required */
+	const char *format;             /* a name of vd_format_name(), or "luks" (a LUKS container in raw: as "raw" with a key); required */
+	const char *subformat;          /* one of the format's kinds: vhd "dynamic" (default), "fixed". NULL: the default */
 	uint64_t size;                  /* guest-visible bytes; 0 with a backing file: the backing file's size */
 	uint32_t cluster_size;          /* qcow2; 0: 64 KiB (extended L2: 128 KiB) */
 	uint32_t refcount_bits;         /* qcow2; 0: 16 */
