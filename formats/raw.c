@@ -135,6 +135,17 @@ static int raw_walk(void *st, struct vd_window *w, struct vd_error *e)
 	}, e);
 }
 
+/* There is nothing that could contradict itself. */
+static int raw_check(void *st, struct vd_check *c, struct vd_error *e)
+{
+	struct raw_state *s = st;
+
+	c->report->image_end_offset = s->size;
+	return c->progress(c, s->size, s->size, e);
+}
+
+static const struct vd_repair_ops raw_repair = { .check = raw_check };
+
 const struct vd_format vd_format_raw = {
 	.name = "raw",
 	.state_size = sizeof(struct raw_state),
@@ -149,4 +160,5 @@ const struct vd_format vd_format_raw = {
 	.punch = raw_punch,
 	.walk = raw_walk,
 	.resize = raw_resize,
+	.repair = &raw_repair,
 };

@@ -83,7 +83,7 @@ static int qcow2_open(void *st, const struct vd_open *o, struct vd_error *e)
 		return r;
 	derive_geometry(s);
 	r = vd_qcow2_judge_tables(s, size, e);
-	if (r == 0 && o->write)
+	if (r == 0 && o->write && !o->repair)
 		r = judge_write(s, e);
 	if (r == 0)
 		r = add_data_file(s, e);

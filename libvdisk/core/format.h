@@ -98,6 +98,7 @@ struct vd_open {
 	struct vd_meta *meta;
 	struct vd_space *space;
 	bool write;
+	bool repair;                    /* with write: for check() alone, so marks like "dirty" do not matter */
 	const char *snapshot;           /* not NULL: the disk is this snapshot's; never with write, and only if the format has snapshots */
 };
 
@@ -123,6 +124,26 @@ struct vd_snap_ops {
 	int (*create)(void *st, const struct vd_snapshot *new, struct vd_error *e);
 	int (*apply)(void *st, const char *name, struct vd_error *e);
 	int (*remove)(void *st, const char *name, struct vd_error *e);
+};
+
+/*
+ * Checking and mending. Both run alone on the handle with every table committed. A driver tells what it finds and fails
+ * only for what keeps it from looking: want of memory, an unusable host, a callback that stops it.
+ */
+struct vd_check {
+	/* Fills kind, severity, can_mend, offsets, view, text; the core adds the rest and counts. */
+	int (*found)(struct vd_check *c, struct vd_finding *f, struct vd_error *e);
+	/* Now and then: so much of the whole is done. */
+	int (*progress)(struct vd_check *c, uint64_t done, uint64_t total, struct vd_error *e);
+	struct vd_check_report *report; /* what is not a count of findings is the driver's to fill */
+};
+struct vd_repair_ops {
+	int (*check)(void *st, struct vd_check *c, struct vd_error *e);
+	/*
+	 * After a check. Mends what can be mended, durably; calls progress() only. With VD_REPAIR_LEAKS it is only called
+	 * when there was nothing but leaks. NULL: nothing to mend.
+	 */
+	int (*mend)(void *st, enum vd_repair repair, struct vd_check *c, struct vd_error *e);
 };
 
 struct vd_format {
@@ -178,6 +199,7 @@ struct vd_format {
 	 */
 	int (*reach)(void *st, uint64_t size, struct vd_error *e);      /* may be NULL: nothing to do */
 	int (*resize)(void *st, uint64_t size, struct vd_error *e);     /* NULL: cannot */
+	const struct vd_repair_ops *repair;     /* NULL: cannot be checked */
 };
 
 #endif

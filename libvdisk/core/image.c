@@ -62,7 +62,8 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e)
 {
-	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable, .snapshot = snapshot };
+	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable,
+			     .repair = img->is_repair, .snapshot = snapshot };
 	int r = vd_meta_new(img->set, cache_bytes ? cache_bytes : DEFAULT_CACHE, img->fresh, &img->meta, e);
 
 	if (r == 0)
@@ -74,7 +75,7 @@ int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: ", img->path);
 	img->format->describe(img->state, &img->info);
-	if (img->writable && (img->info.read_only_why || !img->format->writable))
+	if (img->writable && ((img->info.read_only_why && !img->is_repair) || !img->format->writable))
 		return vd_fail(e, VD_EREADONLY, "%s cannot be written: %s", img->path,
 			       img->info.read_only_why ? img->info.read_only_why : "this format is only read");
 	return 0;
@@ -165,6 +166,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 		return r;
 	img->writable = write;
 	img->is_control = opts->flags & VD_OPEN_CONTROL;
+	img->is_repair = opts->flags & VD_OPEN_REPAIR;
 	img->child = child;
 	img->depth = child ? child->depth + 1 : 0;
 	img->format = format;
@@ -206,6 +208,8 @@ int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const
 	/* Without the key, writing would put plaintext into an encrypted image. */
 	if ((o.flags & VD_OPEN_METADATA) && (o.flags & VD_OPEN_WRITE))
 		return vd_fail(e, VD_EARG, "%s: what is opened for its tables alone cannot be written", path);
+	if (o.flags & VD_OPEN_REPAIR)
+		o.flags |= VD_OPEN_CONTROL;
 	if (o.snapshot && (o.flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL)))
 		return vd_fail(e, VD_EARG, "%s: a snapshot is only read", path);
 	if (o.flags & VD_OPEN_CONTROL)

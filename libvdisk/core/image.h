@@ -4,7 +4,8 @@
  *
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; shape.c,
- * snapshot.c and resize.c change the image as a whole; copy.c and compare.c are the long jobs.
+ * snapshot.c and resize.c change the image as a whole; check.c
+ * checks and mends it; copy.c and compare.c are the long jobs.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
  * under alloc or a page latch.
@@ -53,6 +54,7 @@ struct vd_image {
 
 	bool writable, fresh;           /* fresh: created by this handle and not committed */
 	bool is_control;                /* writable, but for its shape alone: no key, no parent */
+	bool is_repair;                 /* and that for vd_image_check() alone */
 	struct vd_output output;        /* the pending name of a created image */
 	struct vd_output data_output;   /* and of its external data file */
 

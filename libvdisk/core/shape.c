@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is around every act on an image's shape. The acts are snapshot.c's and resize.c's, and behind them the driver's. */
+/* What is around every act on an image's shape. The acts are snapshot.c's, resize.c's and check.c's, and behind them the driver's. */
 #include "libvdisk/core/shape.h"
 
 static int judge_handle(const struct vd_image *img, struct vd_error *e)
@@ -10,6 +10,8 @@ static int judge_handle(const struct vd_image *img, struct vd_error *e)
 		return r;
 	if (!img->writable && !img->is_control)
 		return vd_fail(e, VD_EREADONLY, "%s is open for reading only", img->path);
+	if (img->is_repair)
+		return vd_fail(e, VD_EREADONLY, "%s is open for a repair only", img->path);
 	if (img->fresh)
 		return vd_fail(e, VD_EARG, "%s is being made: its shape is changed after the commit", img->path);
 	return 0;
@@ -41,14 +43,19 @@ static int run_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, stru
 	return vd_image_measure(img, e);
 }
 
-int vd_shape_run(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e)
+int vd_shape_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e)
 {
-	int r = judge_handle(img, e);
+	int r;
 
-	if (r < 0)
-		return r;
 	pthread_rwlock_wrlock(&img->control);
 	r = run_alone(img, fn, arg, e);
 	pthread_rwlock_unlock(&img->control);
 	return r;
+}
+
+int vd_shape_run(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e)
+{
+	int r = judge_handle(img, e);
+
+	return r < 0 ? r : vd_shape_alone(img, fn, arg, e);
 }

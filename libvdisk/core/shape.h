@@ -9,6 +9,8 @@ typedef int (*vd_shape_fn)(struct vd_image *img, const void *arg, struct vd_erro
 
 /* Judges whether the handle may, takes the control lock, commits, runs fn, learns the new size. */
 int vd_shape_run(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e) VD_MUST_CHECK;
+/* The same for a handle that is judged already. */
+int vd_shape_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e) VD_MUST_CHECK;
 /* Inside fn: no table is dirty and no range in quarantine afterwards. */
 int vd_shape_settle(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 

@@ -164,6 +164,7 @@ enum vd_open_flag {
 	VD_OPEN_METADATA = 4,     /* tables only: no key is used, no parent opened; payload reads fail with VD_ENOKEY
 				     (encrypted) or VD_EREFERENCE (below the top layer). For info, map and check. */
 	VD_OPEN_CONTROL = 8,      /* METADATA, and the image's shape may be changed: snapshots, size. Payload is not written */
+	VD_OPEN_REPAIR = 16,      /* CONTROL for vd_image_check() alone, and even of an image that is marked dirty or corrupt */
 };
 
 struct vd_open_opts {
@@ -433,7 +434,7 @@ VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flag
 /* ---- long jobs ---------------------------------------------------------------------------------------- */
 
 struct vd_progress {
-	const char *phase;              /* "convert", "compare", "flush": stable, not translated */
+	const char *phase;              /* "convert", "compare", "flush", "check", "repair": stable, not translated */
 	uint64_t done, total;           /* bytes */
 };
 struct vd_job {
@@ -471,6 +472,85 @@ enum vd_compare_flag { VD_COMPARE_IGNORE_TRAILING_ZEROS = 1 };
 /* Compares content. The result is in the report; a difference is not an error. */
 VD_PUBLIC int vd_image_compare(struct vd_image *a, struct vd_image *b, unsigned flags, const struct vd_job *job,
 			       struct vd_compare_report *report, struct vd_error *e) VD_MUST_CHECK;
+
+/* ---- check -------------------------------------------------------------------------------------------- */
+
+/*
+ * What can be wrong with an image's tables: symbol, stable name (never translated), text. "Named" is said of a cluster
+ * of the file that an entry of a table points at.
+ */
+#define VD_FINDING_TABLE(X)                                                                               \
+	X(VD_FOUND_LEAK,          1, "leak",             "counted more often than it is named")           \
+	X(VD_FOUND_COUNT_LOW,     2, "count-low",        "named more often than it is counted")           \
+	X(VD_FOUND_COUNT_WIDTH,   3, "count-width",      "named more often than refcounts can say")       \
+	X(VD_FOUND_COPIED,        4, "copied-flag",      "the copied flag says something else than the refcount") \
+	X(VD_FOUND_RESERVED,      5, "reserved-bits",    "reserved bits are set")                         \
+	X(VD_FOUND_UNALIGNED,     6, "unaligned",        "names a place that is not a cluster's beginning") \
+	X(VD_FOUND_OUTSIDE,       7, "outside",          "names a place outside the file")                \
+	X(VD_FOUND_OVERLAP,       8, "overlap",          "names a place that holds something else")       \
+	X(VD_FOUND_CONTRADICTION, 9, "contradiction",    "contradicts itself")                            \
+	X(VD_FOUND_TABLE,        10, "broken-table",     "cannot be followed")                            \
+	X(VD_FOUND_DIRTY,        11, "dirty",            "was not closed cleanly")                        \
+	X(VD_FOUND_CORRUPT,      12, "marked-corrupt",   "is marked corrupt")                             \
+	X(VD_FOUND_UNREADABLE,   13, "unreadable",       "cannot be read")
+
+enum vd_finding_kind {
+#define VD_FINDING_ENUM(sym, value, name, text) sym = value,
+	VD_FINDING_TABLE(VD_FINDING_ENUM)
+#undef VD_FINDING_ENUM
+};
+
+enum vd_severity {
+	VD_SEVERITY_LEAK = 1,           /* costs space, and nothing else */
+	VD_SEVERITY_CORRUPTION = 2,     /* data is lost, or may be by writing to the image */
+	VD_SEVERITY_UNKNOWN = 3,        /* could not be looked at */
+};
+
+struct vd_finding {
+	enum vd_finding_kind kind;
+	enum vd_severity severity;
+	bool can_mend;                  /* by VD_REPAIR_ALL; leaks by VD_REPAIR_LEAKS, too */
+	bool remains;                   /* found after the repair */
+	const char *file;               /* whose offsets these are; strings are valid during the callback */
+	bool has_entry, has_host, has_guest;
+	uint64_t n;                     /* how many it stands for: clusters side by side with the same fault are one finding */
+	uint64_t entry_off;             /* of the entry or field that is wrong */
+	uint64_t host_off;              /* of what it is about: a cluster, a table */
+	uint64_t guest_off;             /* of the disk's bytes that it concerns, in the view */
+	const char *view;               /* name of the snapshot; NULL: the disk as it is */
+	char text[320];                 /* one line for people: what, where */
+};
+VD_PUBLIC const char *vd_finding_name(enum vd_finding_kind kind);
+
+enum vd_repair {
+	VD_REPAIR_NONE = 0,
+	VD_REPAIR_LEAKS = 1,            /* give back clusters that nothing names; changes nothing when there are other faults */
+	VD_REPAIR_ALL = 2,              /* make refcounts and flags what the tables say; drop bits that mean nothing */
+};
+
+/* Counts of findings are what is left when the call returns. */
+struct vd_check_report {
+	size_t struct_size;
+	uint64_t corruptions, leaks, check_errors;
+	uint64_t corruptions_fixed, leaks_fixed;
+	uint64_t not_mendable;          /* of the corruptions: those that no repair mends */
+	bool has_clusters;              /* the format has any, and what follows is known */
+	uint64_t image_end_offset;      /* end of the last cluster that is in use */
+	uint64_t total_clusters;        /* of the disk */
+	uint64_t allocated_clusters;    /* of these: with bytes in a file */
+	uint64_t compressed_clusters, fragmented_clusters;
+	bool changed;                   /* a file was written to */
+};
+
+/*
+ * Compares all tables of the image with each other, without key or parent, and repairs what was asked for, which needs
+ * VD_OPEN_REPAIR. Findings are told one by one, nonzero from on_finding (NULL is allowed) cancels; that there are any is
+ * no failure of the call. A repair never changes which bytes the guest reads. It comes into force at once: after a crash or
+ * a failure the image is as it was or as it is to be, but for bits that mean nothing, and after VD_EPOISONED it is not
+ * known which.
+ */
+VD_PUBLIC int vd_image_check(struct vd_image *img, enum vd_repair repair, int (*on_finding)(void *ctx, const struct vd_finding *f),
+			     void *ctx, const struct vd_job *job, struct vd_check_report *report, struct vd_error *e) VD_MUST_CHECK;
 
 /* Names of the formats that this library reads; NULL past the last. Writable ones: vd_format_is_writable(). */
 VD_PUBLIC const char *vd_format_name(size_t i);
