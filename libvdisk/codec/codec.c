@@ -32,7 +32,7 @@ struct channel {
 };
 
 struct vd_codec {
-	struct channel deflate[N_DIRECTIONS], zstd[N_DIRECTIONS];
+	struct channel deflate[N_DIRECTIONS], zlib[N_DIRECTIONS], zstd[N_DIRECTIONS];
 };
 
 static void channel_init(struct channel *ch, const struct vd_coder *coder)
@@ -51,6 +51,8 @@ int vd_codec_new_with(const struct vd_coder *deflate_packer, const struct vd_cod
 		return r;
 	channel_init(&c->deflate[PACK], deflate_packer);
 	channel_init(&c->deflate[UNPACK], deflate_unpacker);
+	channel_init(&c->zlib[PACK], deflate_packer->framed);
+	channel_init(&c->zlib[UNPACK], deflate_unpacker->framed);
 	channel_init(&c->zstd[PACK], &vd_zstd_packer);
 	channel_init(&c->zstd[UNPACK], &vd_zstd_unpacker);
 	*out = c;
@@ -68,6 +70,7 @@ void vd_codec_free(struct vd_codec *c)
 		return;
 	for (int d = 0; d < N_DIRECTIONS; d++) {
 		vd_freelist_fini(&c->deflate[d].handles);
+		vd_freelist_fini(&c->zlib[d].handles);
 		vd_freelist_fini(&c->zstd[d].handles);
 	}
 	free(c);
@@ -88,6 +91,8 @@ static struct channel *channel_of(struct vd_codec *c, enum vd_codec_kind kind, e
 	switch (kind) {
 	case VD_CODEC_DEFLATE12:
 		return &c->deflate[d];
+	case VD_CODEC_ZLIB:
+		return &c->zlib[d];
 	case VD_CODEC_ZSTD:
 		return &c->zstd[d];
 	case VD_CODEC_NONE:

@@ -13,6 +13,7 @@ enum vd_codec_kind {
 	VD_CODEC_NONE,
 	VD_CODEC_DEFLATE12,     /* raw deflate, 4 KiB window: qcow2 compression_type 0 */
 	VD_CODEC_ZSTD,          /* zstd frames: qcow2 compression_type 1 */
+	VD_CODEC_ZLIB,          /* deflate in the frame of RFC 1950, 32 KiB window, with a checksum: VMDK */
 };
 
 struct vd_codec;

@@ -18,6 +18,7 @@ struct vd_coder {
 	 */
 	int (*run)(void *handle, void *dst, size_t dst_len, const void *src, size_t src_len, size_t *got,
 		   struct vd_error *e);
+	const struct vd_coder *framed;  /* deflate: the same library in the frame of RFC 1950 */
 };
 
 extern const struct vd_coder vd_zlib_packer, vd_zlib_unpacker;

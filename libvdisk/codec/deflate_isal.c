@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Packs raw deflate with Intel's ISA-L, several times faster than zlib. Unpacking is left to libdeflate and zlib. */
+/* Packs deflate with Intel's ISA-L, several times faster than zlib. Unpacking is left to libdeflate and zlib. */
 #include "libvdisk/codec/coder.h"
 
 #include "libvdisk/base/alloc.h"
@@ -28,25 +28,41 @@ static int packer_open(void **handle, struct vd_error *e)
 	return vd_alloc(1, sizeof(struct packer), handle, e);
 }
 
-static int pack(void *handle, void *dst, size_t dst_len, const void *src, size_t src_len, size_t *got,
-		struct vd_error *e)
+static size_t deflate_to(struct packer *p, bool is_framed, void *dst, size_t dst_len, const void *src, size_t src_len)
 {
-	struct packer *p = handle;
 	struct isal_zstream *z = &p->stream;
 
-	(void)e;
 	isal_deflate_stateless_init(z);
+	if (is_framed)
+		z->gzip_flag = IGZIP_ZLIB;
+	else
+		z->hist_bits = WINDOW_BITS;
 	z->level = LEVEL;
 	z->level_buf = p->level_buf;
 	z->level_buf_size = sizeof(p->level_buf);
-	z->hist_bits = WINDOW_BITS;
 	z->end_of_stream = 1;
 	z->next_in = (uint8_t *)src;
 	z->avail_in = (uint32_t)src_len;
 	z->next_out = dst;
 	z->avail_out = (uint32_t)dst_len;
-	*got = isal_deflate_stateless(z) == COMP_OK ? z->total_out : 0;
+	return isal_deflate_stateless(z) == COMP_OK ? z->total_out : 0;
+}
+
+static int pack(void *handle, void *dst, size_t dst_len, const void *src, size_t src_len, size_t *got,
+		struct vd_error *e)
+{
+	(void)e;
+	*got = deflate_to(handle, false, dst, dst_len, src, src_len);
 	return 0;
 }
 
-const struct vd_coder vd_isal_packer = { .open = packer_open, .close = free, .run = pack };
+static int pack_framed(void *handle, void *dst, size_t dst_len, const void *src, size_t src_len, size_t *got,
+		       struct vd_error *e)
+{
+	(void)e;
+	*got = deflate_to(handle, true, dst, dst_len, src, src_len);
+	return 0;
+}
+
+static const struct vd_coder framed_packer = { .open = packer_open, .close = free, .run = pack_framed };
+const struct vd_coder vd_isal_packer = { .open = packer_open, .close = free, .run = pack, .framed = &framed_packer };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Raw deflate by zlib, which every build has. Faster libraries have their own files. */
+/* Deflate by zlib, raw and framed, which every build has. Faster libraries have their own files. */
 #include "libvdisk/codec/coder.h"
 
 #include "libvdisk/base/alloc.h"
@@ -11,6 +11,7 @@
 #define PACK_WINDOW_BITS (-12)
 /* Reading takes the largest window: writers with longer distances exist, and the whole output is at hand anyway. */
 #define UNPACK_WINDOW_BITS (-15)
+#define FRAMED_WINDOW_BITS 15
 #define MEM_LEVEL 9 /* the most that zlib takes: 256 KiB a handle */
 
 static int made(int r, z_stream *z, void **handle, struct vd_error *e)
@@ -23,15 +24,25 @@ static int made(int r, z_stream *z, void **handle, struct vd_error *e)
 	return vd_fail(e, VD_ENOMEM, "not enough memory for zlib");
 }
 
-static int packer_open(void **handle, struct vd_error *e)
+static int open_packer(int window_bits, void **handle, struct vd_error *e)
 {
 	z_stream *z;
 	int r = vd_alloc(1, sizeof(*z), &z, e);
 
 	if (r < 0)
 		return r;
-	r = deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, PACK_WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY);
+	r = deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, window_bits, MEM_LEVEL, Z_DEFAULT_STRATEGY);
 	return made(r, z, handle, e);
+}
+
+static int packer_open(void **handle, struct vd_error *e)
+{
+	return open_packer(PACK_WINDOW_BITS, handle, e);
+}
+
+static int framed_packer_open(void **handle, struct vd_error *e)
+{
+	return open_packer(FRAMED_WINDOW_BITS, handle, e);
 }
 
 static void packer_close(void *handle)
@@ -60,14 +71,24 @@ static int pack(void *handle, void *dst, size_t dst_len, const void *src, size_t
 	return 0;
 }
 
-static int unpacker_open(void **handle, struct vd_error *e)
+static int open_unpacker(int window_bits, void **handle, struct vd_error *e)
 {
 	z_stream *z;
 	int r = vd_alloc(1, sizeof(*z), &z, e);
 
 	if (r < 0)
 		return r;
-	return made(inflateInit2(z, UNPACK_WINDOW_BITS), z, handle, e);
+	return made(inflateInit2(z, window_bits), z, handle, e);
+}
+
+static int unpacker_open(void **handle, struct vd_error *e)
+{
+	return open_unpacker(UNPACK_WINDOW_BITS, handle, e);
+}
+
+static int framed_unpacker_open(void **handle, struct vd_error *e)
+{
+	return open_unpacker(FRAMED_WINDOW_BITS, handle, e);
 }
 
 static void unpacker_close(void *handle)
@@ -95,5 +116,12 @@ static int unpack(void *handle, void *dst, size_t dst_len, const void *src, size
 	return 0;
 }
 
-const struct vd_coder vd_zlib_packer = { .open = packer_open, .close = packer_close, .run = pack };
-const struct vd_coder vd_zlib_unpacker = { .open = unpacker_open, .close = unpacker_close, .run = unpack };
+static const struct vd_coder framed_packer = { .open = framed_packer_open, .close = packer_close, .run = pack };
+static const struct vd_coder framed_unpacker = { .open = framed_unpacker_open, .close = unpacker_close, .run = unpack };
+
+const struct vd_coder vd_zlib_packer = {
+	.open = packer_open, .close = packer_close, .run = pack, .framed = &framed_packer,
+};
+const struct vd_coder vd_zlib_unpacker = {
+	.open = unpacker_open, .close = unpacker_close, .run = unpack, .framed = &framed_unpacker,
+};

@@ -3,7 +3,7 @@
  * The host files of one image by index, and which of them hold writes that are not durable. Whether a name may be
  * opened is the gate's to say, when to flush the core's.
  *
- * S1 The array of files never moves or shrinks while the set lives: readers take no lock.
+ * S1 A file's place in memory never changes while the set lives: readers take no lock.
  * S2 durable <= io->n_changes; the file is clean when they are equal. n_changes counts changes that have ended, so a
  *    flush makes durable at least those that it counted before it began (io.c).
  * S3 A file whose flush failed once is never clean again: Linux drops the pages that it could not write and
@@ -18,6 +18,7 @@
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/io/pool.h"
 
 struct member {
 	struct vd_io *io;               /* NULL: only named */
@@ -27,23 +28,39 @@ struct member {
 	bool has_failed;                /* under flush_lock; keeps S3 */
 };
 
+#define PER_BLOCK 64
+#define OPEN_EXTENTS_MAX 256            /* descriptors; 1024 is what a process may commonly have */
+
 struct vd_set {
 	struct vd_set_opts opts;
 	pthread_mutex_t add_lock;
+	struct vd_pool *pool;           /* of extents; NULL: has none yet */
 	atomic_uint n;
-	struct member files[VD_SET_MAX];
+	struct member *blocks[VD_SET_MAX / PER_BLOCK];
 };
+
+static struct member *member_of(const struct vd_set *s, uint32_t file)
+{
+	return &s->blocks[file / PER_BLOCK][file % PER_BLOCK];
+}
 
 /* Takes io and name on success. */
 static int append(struct vd_set *s, struct vd_io *io, char *name, uint32_t *index, struct vd_error *e)
 {
 	vd_auto_unlock pthread_mutex_t *held = vd_locked(&s->add_lock);
 	unsigned n = atomic_load(&s->n);
-	struct member *m = &s->files[n];
+	struct member *m;
 
 	if (n == VD_SET_MAX)
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: the image consists of more than %d files",
 			       vd_set_name(s, 0), VD_SET_MAX);
+	if (n % PER_BLOCK == 0) {
+		int r = vd_alloc(PER_BLOCK, sizeof(*m), &s->blocks[n / PER_BLOCK], e);
+
+		if (r < 0)
+			return r;
+	}
+	m = member_of(s, n);
 	m->io = io;
 	m->name = name;
 	/* What was written before the file came here may not be durable. */
@@ -85,13 +102,20 @@ int vd_set_resolve(struct vd_set *s, enum vd_reference_kind kind, const char *na
 static int check_new(struct vd_set *s, const struct vd_io *io, struct vd_error *e)
 {
 	for (uint32_t i = 0; i < vd_set_count(s); i++) {
-		const struct vd_io *other = s->files[i].io;
+		const struct vd_io *other = member_of(s, i)->io;
 
 		if (other && other->dev == io->dev && other->ino == io->ino)
 			return vd_fail(e, VD_ECORRUPT, "%s: the image names the same file twice: %s",
 				       vd_set_name(s, 0), io->name);
 	}
 	return 0;
+}
+
+static int open_extent(struct vd_set *s, const char *path, struct vd_io **out, struct vd_error *e)
+{
+	int r = s->pool ? 0 : vd_pool_new(s->opts.host, OPEN_EXTENTS_MAX, &s->pool, e);
+
+	return r < 0 ? r : vd_pool_open(s->pool, path, s->opts.io_flags, out, e);
 }
 
 static int open_reference(struct vd_set *s, enum vd_reference_kind kind, const char *name, const char *format,
@@ -105,7 +129,10 @@ static int open_reference(struct vd_set *s, enum vd_reference_kind kind, const c
 	r = vd_set_resolve(s, kind, name, format, path, PATH_MAX, e);
 	if (r < 0)
 		return r;
-	r = s->opts.host->open(s->opts.host, path, s->opts.io_flags, out, e);
+	if (kind == VD_REF_EXTENT)
+		r = open_extent(s, path, out, e);
+	else
+		r = s->opts.host->open(s->opts.host, path, s->opts.io_flags, out, e);
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: a file that it needs: ", vd_set_name(s, 0));
 	return 0;
@@ -148,14 +175,14 @@ uint32_t vd_set_count(const struct vd_set *s)
 
 struct vd_io *vd_set_io(const struct vd_set *s, uint32_t file)
 {
-	return file < vd_set_count(s) ? s->files[file].io : NULL;
+	return file < vd_set_count(s) ? member_of(s, file)->io : NULL;
 }
 
 const char *vd_set_name(const struct vd_set *s, uint32_t file)
 {
 	if (file >= vd_set_count(s))
 		return "(no such file)";
-	return s->files[file].io ? s->files[file].io->name : s->files[file].name;
+	return member_of(s, file)->io ? member_of(s, file)->io->name : member_of(s, file)->name;
 }
 
 static int opened(struct vd_set *s, uint32_t file, struct vd_io **io, struct vd_error *e)
@@ -227,7 +254,7 @@ static int flush_file(struct member *m, struct vd_error *e)
 int vd_set_flush(struct vd_set *s, struct vd_error *e)
 {
 	for (uint32_t i = vd_set_count(s); i > 0; i--) {
-		int r = flush_file(&s->files[i - 1], e);
+		int r = flush_file(member_of(s, i - 1), e);
 
 		if (r < 0)
 			return r;
@@ -240,7 +267,7 @@ int vd_set_close(struct vd_set *s, struct vd_error *e)
 	int first = 0;
 
 	for (uint32_t i = vd_set_count(s); i > 0; i--) {
-		struct member *m = &s->files[i - 1];
+		struct member *m = member_of(s, i - 1);
 		int r = m->io ? vd_io_close(m->io, first ? NULL : e) : 0;
 
 		if (!first)
@@ -248,6 +275,9 @@ int vd_set_close(struct vd_set *s, struct vd_error *e)
 		free(m->name);
 		pthread_mutex_destroy(&m->flush_lock);
 	}
+	for (size_t i = 0; i < VD_SET_MAX / PER_BLOCK; i++)
+		free(s->blocks[i]);
+	vd_pool_free(s->pool);
 	pthread_mutex_destroy(&s->add_lock);
 	free(s);
 	return first;

@@ -9,7 +9,7 @@
 
 #include "libvdisk/io/io.h"
 
-#define VD_SET_MAX 64           /* files a set; multi-extent formats will raise it together with an LRU of descriptors */
+#define VD_SET_MAX 4096         /* files a set: a disk of 8 TiB in extents of 2 GiB */
 
 struct vd_set;
 

@@ -40,7 +40,7 @@ static struct vd_codec *fast, *plain;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	enum vd_codec_kind kind = len && data[0] & 1 ? VD_CODEC_ZSTD : VD_CODEC_DEFLATE12;
+	enum vd_codec_kind kind = len && data[0] & 1 ? VD_CODEC_ZSTD : len && data[0] & 16 ? VD_CODEC_ZLIB : VD_CODEC_DEFLATE12;
 	size_t dst_len = len ? (size_t)512 << (data[0] >> 1 & 7) : 0;
 	uint8_t *a = malloc(dst_len), *b = malloc(dst_len);
 

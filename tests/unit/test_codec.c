@@ -46,7 +46,8 @@ static const struct combination combinations[] = {
 };
 #define N_COMBINATIONS (sizeof(combinations) / sizeof(combinations[0]))
 
-static const enum vd_codec_kind kinds[] = { VD_CODEC_DEFLATE12, VD_CODEC_ZSTD };
+static const enum vd_codec_kind kinds[] = { VD_CODEC_DEFLATE12, VD_CODEC_ZSTD, VD_CODEC_ZLIB };
+#define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static struct vd_codec *codec_of(size_t i)
 {
@@ -151,11 +152,11 @@ static void what_is_packed_comes_back(void **state)
 	static const size_t sizes[] = { 1, 511, 512, 4096, UNIT - 1, UNIT };
 
 	(void)state;
-	for (size_t i = 0; i < N_COMBINATIONS * 2 * N_CONTENTS * 6; i++) {
+	for (size_t i = 0; i < N_COMBINATIONS * N_KINDS * N_CONTENTS * 6; i++) {
 		struct vd_codec *c = codec_of(i % N_COMBINATIONS);
-		enum vd_codec_kind kind = kinds[i / N_COMBINATIONS % 2];
-		size_t len = sizes[i / N_COMBINATIONS / 2 % 6], n;
-		uint8_t *src = unit_of(i / N_COMBINATIONS / 12) + UNIT - len, *back = guarded(BACK, len);
+		enum vd_codec_kind kind = kinds[i / N_COMBINATIONS % N_KINDS];
+		size_t len = sizes[i / N_COMBINATIONS / N_KINDS % 6], n;
+		uint8_t *src = unit_of(i / N_COMBINATIONS / N_KINDS / 6) + UNIT - len, *back = guarded(BACK, len);
 
 		n = pack(c, kind, guarded(PACKED, ROOM), ROOM, src, len);
 		assert_int_not_equal(n, 0);
@@ -279,14 +280,14 @@ static void a_zstd_frame_with_a_huge_window_unpacks(void **state)
 static void bytes_after_the_stream_are_ignored(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < N_COMBINATIONS * 2; i++) {
-		struct vd_codec *c = codec_of(i / 2);
+	for (size_t i = 0; i < N_COMBINATIONS * N_KINDS; i++) {
+		struct vd_codec *c = codec_of(i / N_KINDS);
 		uint8_t *src = unit_of(TEXT), *packed = guarded(PACKED, ROOM), *back = guarded(BACK, UNIT);
-		size_t n = pack(c, kinds[i % 2], packed, ROOM, src, UNIT);
+		size_t n = pack(c, kinds[i % N_KINDS], packed, ROOM, src, UNIT);
 
 		for (size_t extra = 1; extra <= 1024; extra *= 2) {
 			memset(packed + n, extra & 1 ? 0 : 0xa5, extra);
-			assert_int_equal(unpack(c, kinds[i % 2], back, UNIT, packed, n + extra), 0);
+			assert_int_equal(unpack(c, kinds[i % N_KINDS], back, UNIT, packed, n + extra), 0);
 			assert_memory_equal(back, src, UNIT);
 		}
 		vd_codec_free(c);
@@ -299,16 +300,16 @@ static void streams_of_another_size_are_corrupt(void **state)
 	uint8_t *big = calloc(1, 8 << 20);
 
 	(void)state;
-	for (size_t i = 0; i < N_COMBINATIONS * 2 * 6; i++) {
+	for (size_t i = 0; i < N_COMBINATIONS * N_KINDS * 6; i++) {
 		struct vd_codec *c = codec_of(i % N_COMBINATIONS);
-		enum vd_codec_kind kind = kinds[i / N_COMBINATIONS % 2];
+		enum vd_codec_kind kind = kinds[i / N_COMBINATIONS % N_KINDS];
 		uint8_t *packed = guarded(PACKED, ROOM), *back = guarded(BACK, UNIT);
-		size_t len = sizes[i / N_COMBINATIONS / 2], n;
+		size_t len = sizes[i / N_COMBINATIONS / N_KINDS], n;
 
 		if (kind == VD_CODEC_ZSTD)
 			n = ZSTD_compress(packed, ROOM, big, len, 3);
 		else
-			n = zlib_stream(packed, ROOM, big, len, 6, -12, Z_DEFAULT_STRATEGY);
+			n = zlib_stream(packed, ROOM, big, len, 6, kind == VD_CODEC_ZLIB ? 15 : -12, Z_DEFAULT_STRATEGY);
 		assert_int_equal(unpack(c, kind, back, UNIT, packed, n), VD_ECORRUPT);
 		vd_codec_free(c);
 	}
@@ -318,15 +319,15 @@ static void streams_of_another_size_are_corrupt(void **state)
 static void truncated_streams_are_corrupt(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < N_COMBINATIONS * 2; i++) {
-		struct vd_codec *c = codec_of(i / 2);
+	for (size_t i = 0; i < N_COMBINATIONS * N_KINDS; i++) {
+		struct vd_codec *c = codec_of(i / N_KINDS);
 		uint8_t *packed = guarded(PACKED, ROOM), *back = guarded(BACK, UNIT);
-		size_t n = pack(c, kinds[i % 2], packed, ROOM, unit_of(TEXT), UNIT);
+		size_t n = pack(c, kinds[i % N_KINDS], packed, ROOM, unit_of(TEXT), UNIT);
 
 		for (size_t len = 0; len < n; len += 1 + len / 50) {
 			uint8_t *cut = memcpy(guarded(CUT, len), packed, len);
 
-			assert_int_equal(unpack(c, kinds[i % 2], back, UNIT, cut, len), VD_ECORRUPT);
+			assert_int_equal(unpack(c, kinds[i % N_KINDS], back, UNIT, cut, len), VD_ECORRUPT);
 		}
 		vd_codec_free(c);
 	}
@@ -338,23 +339,23 @@ static void damaged_streams_fail_cleanly(void **state)
 	uint32_t x = 99;
 
 	(void)state;
-	for (size_t i = 0; i < N_COMBINATIONS * 2; i++) {
-		struct vd_codec *c = codec_of(i / 2);
+	for (size_t i = 0; i < N_COMBINATIONS * N_KINDS; i++) {
+		struct vd_codec *c = codec_of(i / N_KINDS);
 		uint8_t *packed = guarded(PACKED, ROOM), *back = guarded(BACK, UNIT), *src = unit_of(TEXT);
-		size_t n = pack(c, kinds[i % 2], packed, ROOM, src, UNIT), refused = 0;
+		size_t n = pack(c, kinds[i % N_KINDS], packed, ROOM, src, UNIT), refused = 0;
 
 		for (int k = 0; k < 500; k++) {
 			uint8_t *at = packed + next_random(&x) % n, old = *at;
 			int r;
 
 			*at ^= (uint8_t)(1u << next_random(&x) % 8);
-			r = unpack(c, kinds[i % 2], back, UNIT, packed, n);
+			r = unpack(c, kinds[i % N_KINDS], back, UNIT, packed, n);
 			assert_true(r == 0 || r == VD_ECORRUPT);
 			refused += r < 0;
 			*at = old;
 		}
 		assert_int_not_equal(refused, 0);
-		assert_int_equal(unpack(c, kinds[i % 2], back, UNIT, packed, n), 0);
+		assert_int_equal(unpack(c, kinds[i % N_KINDS], back, UNIT, packed, n), 0);
 		assert_memory_equal(back, src, UNIT);
 		vd_codec_free(c);
 	}
@@ -365,10 +366,10 @@ static void what_does_not_fit_is_told_by_zero(void **state)
 	static const size_t caps[] = { 0, 1, 7, 100, 4096, UNIT - 512, UNIT - 1 };
 
 	(void)state;
-	for (size_t i = 0; i < N_COMBINATIONS * 2 * 7; i++) {
+	for (size_t i = 0; i < N_COMBINATIONS * N_KINDS * 7; i++) {
 		struct vd_codec *c = codec_of(i % N_COMBINATIONS);
-		enum vd_codec_kind kind = kinds[i / N_COMBINATIONS % 2];
-		size_t cap = caps[i / N_COMBINATIONS / 2];
+		enum vd_codec_kind kind = kinds[i / N_COMBINATIONS % N_KINDS];
+		size_t cap = caps[i / N_COMBINATIONS / N_KINDS];
 
 		assert_int_equal(pack(c, kind, guarded(CUT, cap), cap, unit_of(NOISE), UNIT), 0);
 		/* The handle is as good as new afterwards. */
@@ -380,19 +381,19 @@ static void what_does_not_fit_is_told_by_zero(void **state)
 static void a_result_that_just_fits_is_given(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < N_COMBINATIONS * 2; i++) {
-		struct vd_codec *c = codec_of(i / 2);
+	for (size_t i = 0; i < N_COMBINATIONS * N_KINDS; i++) {
+		struct vd_codec *c = codec_of(i / N_KINDS);
 		uint8_t *src = unit_of(TEXT), *back = guarded(BACK, UNIT);
-		size_t n = pack(c, kinds[i % 2], guarded(PACKED, ROOM), ROOM, src, UNIT), got = 0;
+		size_t n = pack(c, kinds[i % N_KINDS], guarded(PACKED, ROOM), ROOM, src, UNIT), got = 0;
 		uint8_t *tight = NULL;
 
 		/* A packer may want a few bytes of slack, never more than these. */
 		for (size_t cap = n; !got && cap < n + 64; cap++) {
 			tight = guarded(CUT, cap);
-			got = pack(c, kinds[i % 2], tight, cap, src, UNIT);
+			got = pack(c, kinds[i % N_KINDS], tight, cap, src, UNIT);
 		}
 		assert_int_not_equal(got, 0);
-		assert_int_equal(unpack(c, kinds[i % 2], back, UNIT, tight, got), 0);
+		assert_int_equal(unpack(c, kinds[i % N_KINDS], back, UNIT, tight, got), 0);
 		assert_memory_equal(back, src, UNIT);
 		vd_codec_free(c);
 	}
@@ -458,8 +459,8 @@ static void *pack_and_unpack(void *arg)
 	for (int i = 0; i < ROUNDS && w->held; i++) {
 		size_t n = 0;
 
-		w->held = !vd_codec_pack(w->c, kinds[i % 2], packed, ROOM, src, UNIT, &n, NULL) && n &&
-			  !vd_codec_unpack(w->c, kinds[i % 2], back, UNIT, packed, n, NULL) &&
+		w->held = !vd_codec_pack(w->c, kinds[i % N_KINDS], packed, ROOM, src, UNIT, &n, NULL) && n &&
+			  !vd_codec_unpack(w->c, kinds[i % N_KINDS], back, UNIT, packed, n, NULL) &&
 			  !memcmp(back, src, UNIT);
 	}
 	free(src);
