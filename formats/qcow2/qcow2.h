@@ -115,7 +115,9 @@ struct vd_qcow2 {
 	char *backing_file, *backing_format, *data_file_name;
 	uint8_t *feature_names;         /* feature-name table */
 	size_t feature_names_len;
-	uint64_t key_area_off, key_area_len;
+	uint64_t header_end;            /* behind the last extension and the backing file name */
+	uint64_t key_area_off, key_area_len, key_area_at;       /* _at: where the header says it */
+	uint64_t bitmaps_at;
 	uint32_t n_bitmaps;
 	uint64_t bitmaps_off, bitmaps_len;      /* of the bitmap directory, as the header has it: not judged */
 
@@ -183,7 +185,9 @@ int vd_qcow2_l1_absent(const struct vd_qcow2 *s, uint64_t l1_index, uint64_t n, 
 int vd_qcow2_l2_for_write(struct vd_qcow2 *s, uint64_t guest_off, uint64_t *l2_off,
 			  struct vd_error *e) VD_MUST_CHECK;
 uint64_t vd_qcow2_entry_off(const struct vd_qcow2 *s, uint64_t l2_off, uint64_t guest_off);
-/* guest_off: of the cluster; entry_off: where the entry was read. */
+/* Takes an entry apart, whatever it says. */
+void vd_qcow2_parse(const struct vd_qcow2 *s, const uint8_t *entry, struct vd_qcow2_cluster *c);
+/* The same, judged. guest_off: of the cluster; entry_off: where the entry was read. */
 int vd_qcow2_decode(const struct vd_qcow2 *s, const uint8_t *entry, uint64_t guest_off, uint64_t entry_off,
 		 struct vd_qcow2_cluster *c, struct vd_error *e) VD_MUST_CHECK;
 /* The subclusters of one cluster that guest bytes [from, to) touch; at least one. */

@@ -125,6 +125,7 @@ static int take_luks(struct vd_qcow2 *s, const uint8_t *p, size_t len, uint64_t 
 					s->h.crypt_method);
 	if (len != 16)
 		return vd_qcow2_corrupt(s, e, at, "the LUKS extension has %zu bytes, must be 16", len);
+	s->key_area_at = at;
 	s->key_area_off = vd_get_be64(p);
 	s->key_area_len = vd_get_be64(p + 8);
 	return 0;
@@ -134,6 +135,7 @@ static int take_bitmaps(struct vd_qcow2 *s, const uint8_t *p, size_t len, uint64
 {
 	if (len != 24)
 		return vd_qcow2_corrupt(s, e, at, "the bitmaps extension has %zu bytes, must be 24", len);
+	s->bitmaps_at = at;
 	s->n_bitmaps = vd_get_be32(p);
 	s->bitmaps_len = vd_get_be64(p + 8);
 	s->bitmaps_off = vd_get_be64(p + 16);
@@ -166,6 +168,7 @@ static int read_extensions(struct vd_qcow2 *s, struct vd_bytes head, struct vd_e
 	struct vd_reader r = vd_reader_of(head.p, head.len);
 
 	vd_reader_take(&r, s->h.header_length);
+	s->header_end = s->h.header_length;
 	/* Without an end mark the list runs up to the backing file name or the end of the cluster. */
 	while (vd_reader_left(&r) >= 8) {
 		uint64_t at = r.pos;
@@ -174,6 +177,7 @@ static int read_extensions(struct vd_qcow2 *s, struct vd_bytes head, struct vd_e
 		const uint8_t *p;
 		int err;
 
+		s->header_end = r.pos;
 		if (type == QCOW2_EXT_END)
 			return 0;
 		p = vd_reader_take(&r, len);
@@ -185,6 +189,7 @@ static int read_extensions(struct vd_qcow2 *s, struct vd_bytes head, struct vd_e
 		if (err < 0)
 			return err;
 		vd_reader_take(&r, vd_min_u64(vd_reader_left(&r), -len % 8));
+		s->header_end = r.pos;
 	}
 	return 0;
 }
@@ -280,6 +285,7 @@ static int read_backing_name(struct vd_qcow2 *s, struct vd_bytes head, struct vd
 		return vd_qcow2_corrupt(s, e, 8,
 					"the backing file name at %" PRIu64 " lies outside the header cluster",
 				     h->backing_off);
+	s->header_end = vd_max_u64(s->header_end, h->backing_off + h->backing_len);
 	return take_string(s, head.p + h->backing_off, h->backing_len, "backing file name", h->backing_off,
 			   &s->backing_file, e);
 }

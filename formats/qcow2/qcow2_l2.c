@@ -57,17 +57,11 @@ uint64_t vd_qcow2_entry_off(const struct vd_qcow2 *s, uint64_t l2_off, uint64_t 
 	return l2_off + guest_off / s->cluster_size % s->l2_entries * s->entry_size;
 }
 
-static int decode_packed(const struct vd_qcow2 *s, uint64_t word, uint64_t bitmap, uint64_t entry_off,
-			 struct vd_qcow2_cluster *c,
-			 struct vd_error *e)
+static int judge_packed(const struct vd_qcow2 *s, uint64_t word, uint64_t bitmap, uint64_t entry_off,
+			const struct vd_qcow2_cluster *c, struct vd_error *e)
 {
-	unsigned off_bits = 62 - (s->h.cluster_bits - 8);
-	uint64_t sectors = ((word & (QCOW2_COMPRESSED - 1)) >> off_bits) + 1;
 	const char *other;
 
-	c->is_packed = true;
-	c->host_off = word & ((UINT64_C(1) << off_bits) - 1);
-	c->host_len = sectors * QCOW2_SECTOR - c->host_off % QCOW2_SECTOR;
 	if (s->payload_file)
 		return vd_qcow2_corrupt(s, e, entry_off,
 					"an image with an external data file has a compressed cluster");
@@ -97,6 +91,33 @@ static int judge_host(const struct vd_qcow2 *s, const struct vd_qcow2_cluster *c
 	return 0;
 }
 
+void vd_qcow2_parse(const struct vd_qcow2 *s, const uint8_t *entry, struct vd_qcow2_cluster *c)
+{
+	unsigned off_bits = 62 - (s->h.cluster_bits - 8);
+	uint64_t word = vd_get_be64(entry), bitmap = s->n_sub > 1 ? vd_get_be64(entry + 8) : 0;
+
+	*c = (struct vd_qcow2_cluster){ 0 };
+	if (word & QCOW2_COMPRESSED) {
+		uint64_t sectors = ((word & (QCOW2_COMPRESSED - 1)) >> off_bits) + 1;
+
+		c->is_packed = true;
+		c->host_off = word & ((UINT64_C(1) << off_bits) - 1);
+		c->host_len = sectors * QCOW2_SECTOR - c->host_off % QCOW2_SECTOR;
+		return;
+	}
+	c->host_off = word & QCOW2_OFFSET_MASK;
+	c->is_copied = word & QCOW2_COPIED;
+	/* Offset 0 is a place in a data file alone. */
+	c->has_host = c->host_off || (s->payload_file && c->is_copied);
+	if (s->n_sub > 1) {
+		c->allocated = (uint32_t)bitmap;
+		c->zero = bitmap >> 32;
+	} else {
+		c->zero = word & QCOW2_ZERO;
+		c->allocated = c->has_host && !c->zero;
+	}
+}
+
 int vd_qcow2_decode(const struct vd_qcow2 *s, const uint8_t *entry, uint64_t guest_off, uint64_t entry_off,
 		 struct vd_qcow2_cluster *c, struct vd_error *e)
 {
@@ -105,28 +126,17 @@ int vd_qcow2_decode(const struct vd_qcow2 *s, const uint8_t *entry, uint64_t gue
 	/* Version 2 has no zero clusters, extended entries have a bit for each subcluster. */
 	uint64_t reserved = QCOW2_L2_RESERVED | (is_extended || s->h.version == 2 ? QCOW2_ZERO : 0);
 
-	*c = (struct vd_qcow2_cluster){ 0 };
+	vd_qcow2_parse(s, entry, c);
 	if (!word && !bitmap)
 		return 0;
-	if (word & QCOW2_COMPRESSED)
-		return decode_packed(s, word, bitmap, entry_off, c, e);
+	if (c->is_packed)
+		return judge_packed(s, word, bitmap, entry_off, c, e);
 	if (word & reserved)
 		return vd_qcow2_corrupt(s, e, entry_off, "L2 entry 0x%016" PRIx64 " has reserved bits set",
 					word);
-	c->host_off = word & QCOW2_OFFSET_MASK;
-	c->is_copied = word & QCOW2_COPIED;
-	/* Offset 0 is a place in a data file alone. */
-	c->has_host = c->host_off || (s->payload_file && c->is_copied);
 	if (!c->has_host && c->is_copied)
 		return vd_qcow2_corrupt(s, e, entry_off,
 					"L2 entry 0x%016" PRIx64 " owns a cluster, but names none", word);
-	if (is_extended) {
-		c->allocated = (uint32_t)bitmap;
-		c->zero = bitmap >> 32;
-	} else {
-		c->zero = word & QCOW2_ZERO;
-		c->allocated = c->has_host && !c->zero;
-	}
 	if (c->allocated & c->zero || (c->allocated && !c->has_host))
 		return vd_qcow2_corrupt(s, e, entry_off,
 					"subcluster bits 0x%016" PRIx64 " contradict themselves or the L2 entry", bitmap);

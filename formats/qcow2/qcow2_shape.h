@@ -18,6 +18,7 @@
 #define QCOW2_AT_SIZE           24      /* of the disk, in the header */
 
 struct vd_qcow2_snapshot {
+	uint64_t at;                    /* offset of its entry, when it was read */
 	uint64_t l1_off;
 	uint32_t l1_size;
 	uint32_t date_sec, date_nsec;

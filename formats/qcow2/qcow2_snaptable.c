@@ -89,6 +89,7 @@ static int read_entry(const struct vd_qcow2 *s, uint64_t *at, struct vd_qcow2_sn
 	err = vd_meta_read(s->meta, 0, *at, fixed, sizeof(fixed), 0, e);
 	if (err < 0)
 		return err;
+	n->at = *at;
 	n->l1_off = vd_read_be64(&r);
 	n->l1_size = vd_read_be32(&r);
 	id_len = vd_read_be16(&r);
