@@ -192,4 +192,7 @@ const struct vd_format vd_format_qcow2 = {
 	.snap = &vd_qcow2_snap_ops,
 	.reach = vd_qcow2_reach,
 	.resize = vd_qcow2_resize,
+	.set_backing = vd_qcow2_set_backing,
+	.empty = vd_qcow2_empty,
+	.forecast = vd_qcow2_forecast,
 };

@@ -215,6 +215,8 @@ int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off,
 /* One owner less for each cluster that the range touches. */
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e);
+/* Where the last cluster that has an owner ends. */
+int vd_qcow2_last_used(const struct vd_qcow2 *s, uint64_t *end, struct vd_error *e) VD_MUST_CHECK;
 
 /* qcow2_count.c: counts in a refcount block's bytes. */
 uint64_t vd_qcow2_count_get(const uint8_t *block, uint64_t index, uint32_t order);
@@ -231,5 +233,10 @@ int vd_qcow2_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode
 
 /* qcow2_create.c */
 int vd_qcow2_create(const struct vd_create *c, struct vd_error *e);
+int vd_qcow2_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
+
+/* qcow2_overlay.c */
+int vd_qcow2_set_backing(void *st, const char *name, const char *format, struct vd_error *e);
+int vd_qcow2_empty(void *st, struct vd_error *e);
 
 #endif

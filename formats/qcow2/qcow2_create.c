@@ -324,21 +324,45 @@ static int write_image(struct plan *p, struct vd_io *io, struct vd_error *e)
 	return r < 0 ? r : write_refcounts(p, io, e);
 }
 
+static int make_plan(struct plan *p, struct vd_error *e)
+{
+	int r = judge_version(p->c->opts, e);
+
+	if (r == 0)
+		r = judge_data_file(p->c->opts, e);
+	if (r == 0)
+		r = choose_cluster(p, e);
+	if (r == 0)
+		r = choose_refcounts(p, e);
+	if (r < 0)
+		return r;
+	choose_features(p);
+	return lay_out(p, e);
+}
+
+/* Of a full disk: each of its L2 tables, and refcount blocks for all of it, themselves included. */
+int vd_qcow2_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e)
+{
+	struct plan p = { .c = c };
+	int r = make_plan(&p, e);
+	uint64_t n_fixed, n_data;
+
+	if (r < 0)
+		return r;
+	n_fixed = 1 + p.at.n_key + p.at.n_reft + p.at.n_l1 + p.h.l1_size;
+	n_data = c->opts->data_file ? 0 : div_up(p.h.size, p.cluster_size);
+	*f = (struct vd_forecast){
+		.unit = c->opts->data_file ? 1 : p.cluster_size,
+		.overhead = (n_fixed + div_up(n_fixed + n_data, p.block_entries - 1)) * p.cluster_size,
+	};
+	return 0;
+}
+
 int vd_qcow2_create(const struct vd_create *c, struct vd_error *e)
 {
 	struct plan p = { .c = c };
-	int r = judge_version(c->opts, e);
+	int r = make_plan(&p, e);
 
-	if (r == 0)
-		r = judge_data_file(c->opts, e);
-	if (r == 0)
-		r = choose_cluster(&p, e);
-	if (r == 0)
-		r = choose_refcounts(&p, e);
-	if (r < 0)
-		return r;
-	choose_features(&p);
-	r = lay_out(&p, e);
 	if (r == 0)
 		r = write_image(&p, vd_set_io(c->set, 0), e);
 	if (r == 0 && c->opts->data_file)

@@ -64,7 +64,7 @@ int vd_qcow2_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode
 		   struct vd_error *e)
 {
 	struct vd_qcow2 *s = st;
-	struct zeros z = { .off = off, .keeps_holes = !s->backing_file, .has_zero_clusters = s->h.version > 2 };
+	struct zeros z = { .off = off, .keeps_holes = !s->backing_file && mode != VD_PUNCH_MASK, .has_zero_clusters = s->h.version > 2 };
 	uint64_t first = vd_round_down(off, s->cluster_size), l2_off;
 	bool is_owned, can = true;
 	int r;
@@ -72,7 +72,7 @@ int vd_qcow2_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode
 	*done = 0;
 	choose(s, off, len, &z.end);
 	/* A raw data file shows what is in it, zeros included. */
-	if (mode != VD_PUNCH_ZERO || z.end == off || s->is_raw_external ||
+	if (z.end == off || s->is_raw_external ||
 	    !(z.has_zero_clusters || z.keeps_holes))
 		return 0;
 	r = vd_qcow2_l1_lookup(s, off / s->l2_span, 0, &l2_off, &is_owned, e);

@@ -400,3 +400,26 @@ int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off, 
 		s->packed_next = (*host_off + len) % s->cluster_size ? *host_off + len : 0;
 	return r;
 }
+
+/* ---- the end -------------------------------------------------------------------------------------------- */
+
+int vd_qcow2_last_used(const struct vd_qcow2 *s, uint64_t *end, struct vd_error *e)
+{
+	uint64_t cluster = atomic_load(&s->host_end) / s->cluster_size;
+	struct window w;
+
+	while (cluster) {
+		int r = load(s, cluster - 1, &w, e);
+
+		if (r < 0)
+			return r;
+		for (; w.len && cluster > w.first; cluster--)
+			if (count_in(s, &w, cluster - 1)) {
+				*end = cluster * s->cluster_size;
+				return 0;
+			}
+		cluster = vd_min_u64(cluster, w.first);
+	}
+	*end = 0;
+	return 0;
+}

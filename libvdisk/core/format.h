@@ -93,6 +93,12 @@ struct vd_create {
 	struct vd_set *set;             /* file 0 is empty and writable; file 1, if opts->data_file, too */
 };
 
+/* How large an image would be. */
+struct vd_forecast {
+	uint32_t unit;                  /* payload is allocated in these; 1: in bytes */
+	uint64_t overhead;              /* all that is not payload, of a disk that is full */
+};
+
 struct vd_open {
 	struct vd_set *set;
 	struct vd_meta *meta;
@@ -110,6 +116,7 @@ enum vd_map_flag {
 /* How punch() makes zeros. */
 enum vd_punch_mode {
 	VD_PUNCH_ZERO,                  /* must read as zeros, parent or not */
+	VD_PUNCH_MASK,                  /* the same, and whatever parent the image gets */
 };
 
 /*
@@ -199,6 +206,12 @@ struct vd_format {
 	 */
 	int (*reach)(void *st, uint64_t size, struct vd_error *e);      /* may be NULL: nothing to do */
 	int (*resize)(void *st, uint64_t size, struct vd_error *e);     /* NULL: cannot */
+	/* So are these; NULL: an image of the format has no parent. Another parent, or none (both NULL). */
+	int (*set_backing)(void *st, const char *name, const char *format, struct vd_error *e);
+	/* The image holds nothing of its disk any more: all of it is the parent's. What snapshots inside it hold stays. */
+	int (*empty)(void *st, struct vd_error *e);
+	/* What create() would make, before it is made: from the options and the size alone. NULL: not known. */
+	int (*forecast)(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 	const struct vd_repair_ops *repair;     /* NULL: cannot be checked */
 };
 
