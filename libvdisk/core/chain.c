@@ -35,11 +35,18 @@ static int format_of_parent(const struct vd_image *img, const struct vd_open_opt
 	return vd_hint(e, VD_EREFERENCE, "name the format of the backing file with --backing-format");
 }
 
+int vd_chain_open_layer(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,
+			struct vd_image **out, struct vd_error *e)
+{
+	const struct vd_format *pinned = strcmp(opts->format, img->format->name) ? NULL : img->format;
+
+	return vd_image_open_below(host, pinned, path, opts, img, out, e);
+}
+
 int vd_chain_open_parent(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,
 			 struct vd_error *e)
 {
-	const struct vd_format *pinned = strcmp(opts->format, img->format->name) ? NULL : img->format;
-	int r = vd_image_open_below(host, pinned, path, opts, img, &img->parent, e);
+	int r = vd_chain_open_layer(host, img, path, opts, &img->parent, e);
 
 	/* Once, by the top: from all layers of a long chain it would drown what went wrong. */
 	return r < 0 && !img->depth ? vd_error_prefix(e, r, "backing chain of %s: ", img->path) : r;

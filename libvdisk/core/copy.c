@@ -499,15 +499,6 @@ static int run(struct copy *c, const struct vd_job *job, struct vd_error *e)
 	return r;
 }
 
-static int clear_outcome(struct vd_outcome *o, struct vd_error *e)
-{
-	if (o && o->struct_size != sizeof(*o))
-		return vd_fail(e, VD_EARG, "struct vd_outcome: struct_size is %zu, want %zu", o->struct_size, sizeof(*o));
-	if (o)
-		*o = (struct vd_outcome){ .struct_size = sizeof(*o) };
-	return 0;
-}
-
 static void tell(const struct copy *c, struct vd_outcome *o)
 {
 	if (!o)
@@ -525,7 +516,7 @@ VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool com
 	int r = vd_job_check(job, e);
 
 	if (r == 0)
-		r = clear_outcome(outcome, e);
+		r = vd_job_clear_outcome(outcome, e);
 	if (r == 0)
 		r = judge(src, dst, compress, e);
 	if (r == 0)

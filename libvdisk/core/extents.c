@@ -119,19 +119,28 @@ static int describe(struct vd_image *img, uint64_t off, uint64_t len, struct lis
 	return 0;
 }
 
+int vd_extents(struct vd_image *img, uint64_t off, uint64_t len, struct vd_extent *buf, size_t n, size_t *got,
+	       struct vd_error *e)
+{
+	struct list l = { .buf = buf, .max = n };
+	int r = vd_image_check_range(img, off, len, e);
+
+	if (r == 0 && len)
+		r = describe(img, off, len, &l, e);
+	*got = l.n;
+	return r;
+}
+
 VD_PUBLIC int vd_image_extents(struct vd_image *img, uint64_t off, uint64_t len, struct vd_extent *buf, size_t n,
 			       size_t *got, struct vd_error *e)
 {
-	struct list l = { .buf = buf, .max = n };
 	int r;
 
+	*got = 0;
 	if (!n)
 		return vd_fail(e, VD_EARG, "vd_image_extents needs room for at least one extent");
 	pthread_rwlock_rdlock(&img->control);
-	r = vd_image_check_range(img, off, len, e);
-	if (r == 0 && len)
-		r = describe(img, off, len, &l, e);
+	r = vd_extents(img, off, len, buf, n, got, e);
 	pthread_rwlock_unlock(&img->control);
-	*got = l.n;
 	return r;
 }

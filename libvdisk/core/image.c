@@ -223,7 +223,7 @@ VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, s
 }
 
 /* Tables, then what a clean close says, then again: ending a quarantine and ending writing dirty tables themselves. */
-static int finish_writing(struct vd_image *img, struct vd_error *e)
+int vd_image_finish_writing(struct vd_image *img, struct vd_error *e)
 {
 	int r = vd_image_poisoned(img, e);
 
@@ -247,7 +247,7 @@ VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
 
 	if (!img->fresh)
 		return vd_fail(e, VD_EARG, "%s: only an image made by vd_image_create() is committed", img->path);
-	r = finish_writing(img, e);
+	r = vd_image_finish_writing(img, e);
 	/* What create() laid out is not flushed yet if nothing was written since. */
 	if (r == 0)
 		r = vd_image_commit_tables(img, e);
@@ -294,7 +294,7 @@ VD_PUBLIC int vd_image_close(struct vd_image *img, struct vd_error *e)
 	int r = 0, c;
 
 	if (!img->fresh)
-		r = finish_writing(img, e);
+		r = vd_image_finish_writing(img, e);
 	abandon_outputs(img);
 	c = vd_set_close(vd_steal(&img->set), r < 0 ? NULL : e);
 	free_image(img);

@@ -4,8 +4,8 @@
  *
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; shape.c,
- * snapshot.c and resize.c change the image as a whole; check.c
- * checks and mends it; copy.c and compare.c are the long jobs.
+ * snapshot.c and resize.c change the image as a whole, rebase.c and mergedown.c its chain; check.c checks and mends it;
+ * copy.c and compare.c are the long jobs.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
  * under alloc or a page latch.
@@ -50,6 +50,7 @@ struct vd_image {
 	struct vd_image *child;         /* the overlay above; NULL at the top */
 	struct vd_image *parent;        /* owned; NULL: none, or opened for metadata only */
 	bool parent_missing;            /* has a parent that was not opened */
+	bool gets_parent;               /* zeros that are made now have to mask a parent that is still to come */
 	unsigned depth;                 /* 0 at the top */
 
 	bool writable, fresh;           /* fresh: created by this handle and not committed */
@@ -69,6 +70,8 @@ struct vd_image {
 	atomic_bool poisoned;           /* a table write or flush failed */
 };
 
+/* image.c: what a clean close does before the files are closed. */
+int vd_image_finish_writing(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 /* image.c, for create.c: an empty handle; the driver's open on img->set; the guest-visible size. */
 int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e) VD_MUST_CHECK;
@@ -80,6 +83,10 @@ int vd_image_poisoned(const struct vd_image *img, struct vd_error *e);
 
 /* VD_ERANGE unless [off, off+len) is inside the disk. */
 int vd_image_check_range(const struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
+
+/* extents.c: vd_image_extents() with the control lock held. */
+int vd_extents(struct vd_image *img, uint64_t off, uint64_t len, struct vd_extent *buf, size_t n, size_t *got,
+	       struct vd_error *e) VD_MUST_CHECK;
 
 /* read.c: with the control lock held, or on a handle that nobody else has. Bytes past the end of the disk read as zeros. */
 int vd_read(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
@@ -98,6 +105,9 @@ void vd_write_cancel(struct vd_image *img, struct vd_resv *v);
 int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 /* Between two writes: dirty tables have a bound, and the writer that finds it passed commits. */
 int vd_write_relieve(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+/* vd_image_pwrite() and vd_image_write_zeroes() with the control lock held: range locks are theirs. */
+int vd_write(struct vd_image *img, const void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
+int vd_zero(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 /* begin_write once a handle; VD_EREADONLY, VD_EPOISONED. Takes no lock of the above. */
 int vd_write_start(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 
@@ -118,6 +128,9 @@ int vd_chain_open(struct vd_host *host, struct vd_image *img, const struct vd_op
 /* The same for a parent that has passed the gate; opts are the parent's, its format named. A pinned driver serves parents of its name. */
 int vd_chain_open_parent(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,
 			 struct vd_error *e) VD_MUST_CHECK;
+/* The same, for a layer that may become the parent: img does not get it. */
+int vd_chain_open_layer(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,
+			struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
 
 /* Internal open: pins a driver and a host (tests: a toy driver, a recorder). Either may be NULL for the default. */
 int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,

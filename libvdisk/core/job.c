@@ -20,6 +20,15 @@ int vd_job_check(const struct vd_job *job, struct vd_error *e)
 	return vd_fail(e, VD_EARG, "struct vd_job: struct_size is %zu, want %zu", job->struct_size, sizeof(*job));
 }
 
+int vd_job_clear_outcome(struct vd_outcome *o, struct vd_error *e)
+{
+	if (o && o->struct_size != sizeof(*o))
+		return vd_fail(e, VD_EARG, "struct vd_outcome: struct_size is %zu, want %zu", o->struct_size, sizeof(*o));
+	if (o)
+		*o = (struct vd_outcome){ .struct_size = sizeof(*o) };
+	return 0;
+}
+
 /* The cores that this process may use: fewer than the machine has inside a cpuset. */
 static unsigned n_cores(void)
 {

@@ -31,6 +31,8 @@ struct vd_crew {
 
 /* job NULL: the defaults. Fails for a struct of another size. */
 int vd_job_check(const struct vd_job *job, struct vd_error *e) VD_MUST_CHECK;
+/* All zero; NULL is allowed. Fails for a struct of another size. */
+int vd_job_clear_outcome(struct vd_outcome *o, struct vd_error *e) VD_MUST_CHECK;
 /* How many workers the job wants. */
 unsigned vd_job_threads(const struct vd_job *job);
 

@@ -9,11 +9,20 @@
 int vd_walk_start(struct vd_walk *w, struct vd_image *img, struct vd_error *e)
 {
 	w->img = img;
+	w->extents = vd_image_extents;
 	w->n = 0;
 	w->next = 0;
 	if (!img->parent_missing)
 		return 0;
 	return vd_fail(e, VD_EREFERENCE, "%s: the backing file was not opened", img->path);
+}
+
+int vd_walk_start_held(struct vd_walk *w, struct vd_image *img, struct vd_error *e)
+{
+	int r = vd_walk_start(w, img, e);
+
+	w->extents = vd_extents;
+	return r;
 }
 
 int vd_walk_to(struct vd_walk *w, uint64_t off, struct vd_extent *x, struct vd_error *e)
@@ -29,7 +38,7 @@ int vd_walk_to(struct vd_walk *w, uint64_t off, struct vd_extent *x, struct vd_e
 		w->next++;
 	if (w->next == w->n) {
 		w->next = 0;
-		r = vd_image_extents(w->img, off, size - off, w->buf, sizeof(w->buf) / sizeof(w->buf[0]), &w->n, e);
+		r = w->extents(w->img, off, size - off, w->buf, sizeof(w->buf) / sizeof(w->buf[0]), &w->n, e);
 		if (r < 0)
 			return r;
 	}

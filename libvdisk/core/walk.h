@@ -7,12 +7,16 @@
 
 struct vd_walk {
 	struct vd_image *img;
+	int (*extents)(struct vd_image *img, uint64_t off, uint64_t len, struct vd_extent *buf, size_t n, size_t *got,
+		       struct vd_error *e);
 	struct vd_extent buf[256];      /* of a packed image, where each unit is one: 16 MiB at a time */
 	size_t n, next;
 };
 
 /* VD_EREFERENCE when what lies below an overlay was not opened: it would pass for zeros. */
 int vd_walk_start(struct vd_walk *w, struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+/* The same while the caller holds the control lock. */
+int vd_walk_start_held(struct vd_walk *w, struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 /* The extent that holds `off`, which never goes down from call to call; past the end of the disk one of zeros without end. */
 int vd_walk_to(struct vd_walk *w, uint64_t off, struct vd_extent *x, struct vd_error *e) VD_MUST_CHECK;
 

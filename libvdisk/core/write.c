@@ -268,10 +268,13 @@ int vd_write_relieve(struct vd_image *img, struct vd_error *e)
 	return vd_meta_wants_commit(img->meta) ? vd_image_commit_tables(img, e) : 0;
 }
 
-static int write_locked(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t off, struct vd_error *e)
+int vd_write(struct vd_image *img, const void *bytes, size_t len, uint64_t off, struct vd_error *e)
 {
-	int r = 0;
+	const uint8_t *buf = bytes;
+	int r = vd_image_check_range(img, off, len, e);
 
+	if (r == 0)
+		r = vd_write_start(img, e);
 	for (size_t n; len && r == 0; buf += n, off += n, len -= n) {
 		struct vd_rangehold h;
 
@@ -291,11 +294,7 @@ VD_PUBLIC int vd_image_pwrite(struct vd_image *img, const void *buf, size_t len,
 	int r;
 
 	pthread_rwlock_rdlock(&img->control);
-	r = vd_image_check_range(img, off, len, e);
-	if (r == 0)
-		r = vd_write_start(img, e);
-	if (r == 0)
-		r = write_locked(img, buf, len, off, e);
+	r = vd_write(img, buf, len, off, e);
 	pthread_rwlock_unlock(&img->control);
 	return r;
 }
@@ -318,7 +317,7 @@ static bool reads_as_zeros(const struct vd_image *img, const struct vd_run *run)
 {
 	if (img->layer.is_container)
 		return false;
-	return run->where == VD_ZERO || (run->where == VD_HOLE && !img->parent && !img->parent_missing);
+	return run->where == VD_ZERO || (run->where == VD_HOLE && !img->parent && !img->parent_missing && !img->gets_parent);
 }
 
 /* By tables, for whole units; by a hole in the host file, where bytes lie in place in the clear; else by writing. *done from off. */
@@ -330,7 +329,7 @@ static int zero_run(struct vd_image *img, const struct vd_run *run, uint64_t off
 	*done = 0;
 	if (!img->layer.is_container) {
 		pthread_mutex_lock(&img->alloc);
-		r = img->format->punch(img->state, off, len, VD_PUNCH_ZERO, done, e);
+		r = img->format->punch(img->state, off, len, img->gets_parent ? VD_PUNCH_MASK : VD_PUNCH_ZERO, done, e);
 		pthread_mutex_unlock(&img->alloc);
 		if (r < 0) {
 			atomic_store(&img->poisoned, true);
@@ -376,12 +375,10 @@ int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_
 	return 0;
 }
 
-VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
+int vd_zero(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
 {
-	int r;
+	int r = vd_image_check_range(img, off, len, e);
 
-	pthread_rwlock_rdlock(&img->control);
-	r = vd_image_check_range(img, off, len, e);
 	if (r == 0)
 		r = vd_write_start(img, e);
 	for (uint64_t n; len && r == 0; off += n, len -= n) {
@@ -394,6 +391,15 @@ VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t
 		if (r == 0)
 			r = vd_write_relieve(img, e);
 	}
+	return r;
+}
+
+VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
+{
+	int r;
+
+	pthread_rwlock_rdlock(&img->control);
+	r = vd_zero(img, off, len, e);
 	pthread_rwlock_unlock(&img->control);
 	return r;
 }

@@ -434,7 +434,7 @@ VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flag
 /* ---- long jobs ---------------------------------------------------------------------------------------- */
 
 struct vd_progress {
-	const char *phase;              /* "convert", "compare", "flush", "check", "repair": stable, not translated */
+	const char *phase;              /* "convert", "compare", "check", "repair", "rebase", "flatten", "commit": stable, not translated */
 	uint64_t done, total;           /* bytes */
 };
 struct vd_job {
@@ -551,6 +551,57 @@ struct vd_check_report {
  */
 VD_PUBLIC int vd_image_check(struct vd_image *img, enum vd_repair repair, int (*on_finding)(void *ctx, const struct vd_finding *f),
 			     void *ctx, const struct vd_job *job, struct vd_check_report *report, struct vd_error *e) VD_MUST_CHECK;
+
+/* ---- chains ------------------------------------------------------------------------------------------- */
+
+/*
+ * Both acts are changes of shape (see there) that take their time: other calls on the handle wait, and the progress
+ * callback must make none. Layers that vd_image_parent() told before are gone afterwards, even after a failure. Cancelled
+ * or failed, the disk reads as before, and what was done of it is kept: outcome->changed says whether anything was.
+ */
+
+enum vd_rebase_flag {
+	VD_REBASE_UNSAFE = 1,           /* change the name only and look at neither file: the disk reads whatever the new one holds */
+	VD_REBASE_IN_CLEAR = 2,         /* an image that is not encrypted may take over what encrypted parents hold */
+};
+struct vd_rebase_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_rebase_flag */
+	const char *backing_file;       /* name written into the image as it is; NULL: none, the image holds all itself then */
+	const char *backing_format;     /* required with backing_file */
+	vd_gate_fn gate;                /* for backing_file and what lies below it */
+	void *gate_ctx;
+	struct vd_key *const *keys;     /* of the new chain; borrowed for the call */
+	size_t n_keys;
+};
+/*
+ * Gives the overlay another parent. The disk reads the same: what the new chain has not, or otherwise, is copied into the
+ * overlay. Needs VD_OPEN_WRITE; VD_OPEN_CONTROL is enough for VD_REBASE_UNSAFE, after which the parent is not open.
+ * VD_EUNSUPPORTED: snapshots inside the image would lose what they have in the old parent.
+ */
+VD_PUBLIC int vd_backing_rebase(struct vd_image *img, const struct vd_rebase_opts *opts, const struct vd_job *job,
+				struct vd_outcome *outcome, struct vd_error *e) VD_MUST_CHECK;
+
+enum vd_commit_flag {
+	VD_COMMIT_KEEP = 1,             /* the overlay keeps what it holds, and its parent */
+	VD_COMMIT_IN_CLEAR = 2,         /* what encrypted layers hold may go into a base that is not encrypted */
+};
+struct vd_commit_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_commit_flag */
+	unsigned depth;                 /* of the base: 1 (or 0): the parent, 2: its parent, ... */
+	vd_gate_fn gate;                /* for what lies below the base */
+	void *gate_ctx;
+	struct vd_key *const *keys;     /* of the base and what lies below it; borrowed for the call */
+	size_t n_keys;
+};
+/*
+ * Writes what the overlay, and the layers between, hold into the base, which grows if it is smaller; then the overlay is
+ * emptied and stands on the base. Every other overlay of the base, and of the layers between, is void afterwards. The
+ * base is opened for writing (VD_EBUSY: somebody uses it) and stays locked until img is closed. Needs VD_OPEN_WRITE.
+ */
+VD_PUBLIC int vd_backing_commit(struct vd_image *img, const struct vd_commit_opts *opts, const struct vd_job *job,
+				struct vd_outcome *outcome, struct vd_error *e) VD_MUST_CHECK;
 
 /* Names of the formats that this library reads; NULL past the last. Writable ones: vd_format_is_writable(). */
 VD_PUBLIC const char *vd_format_name(size_t i);

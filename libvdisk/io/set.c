@@ -168,6 +168,11 @@ int vd_set_adopt(struct vd_set *s, struct vd_io *io, uint32_t *index, struct vd_
 	return r < 0 ? r : append(s, io, NULL, index, e);
 }
 
+struct vd_host *vd_set_host(const struct vd_set *s)
+{
+	return s->opts.host;
+}
+
 uint32_t vd_set_count(const struct vd_set *s)
 {
 	return atomic_load(&s->n);
