@@ -38,8 +38,9 @@ static int judge(struct vd_image *img, const struct vd_commit_opts *o, const str
 
 	if (!base)
 		return vd_fail(e, VD_EARG, "%s has no layer %u levels below it", img->path, o->depth ? o->depth : 1);
-	if (!(o->flags & VD_COMMIT_KEEP) && !img->format->empty)
-		return vd_fail(e, VD_EUNSUPPORTED, "%s: an image of format %s cannot be emptied", img->path, img->format->name);
+	/* Even where it keeps what it holds: some formats hold their parent's identity, which changes by being written. */
+	if (!img->format->empty)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: an image of format %s cannot be committed", img->path, img->format->name);
 	if (!base->format->writable || base->info.read_only_why)
 		return vd_fail(e, VD_EREADONLY, "%s cannot be written: %s", base->path,
 			       base->info.read_only_why ? base->info.read_only_why : "its format is only read");
