@@ -19,15 +19,16 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
         -Wformat=2 -Wvla $(if $(or $(WERROR),$(CI)),-Werror)
 
 LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
-OPT_PKGS := $(shell for p in libisal libdeflate; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
-CODECS   := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE)
+OPT_PKGS := $(shell for p in libisal libdeflate liburing; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
+            $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread
 TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread $(WARN) -MMD -MP \
-             $(PKG_CFLAGS) $(CODECS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) $(CFLAGS)
+             $(PKG_CFLAGS) $(HAVE) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) $(CFLAGS)
 ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 
 LIB_SRC   := $(sort $(wildcard libvdisk/*/*.c formats/*.c formats/*/*.c keys/*.c))
@@ -36,6 +37,9 @@ LIB_SRC   := $(filter-out libvdisk/codec/deflate_isal.c,$(LIB_SRC))
 endif
 ifeq ($(filter libdeflate,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out libvdisk/codec/deflate_libdeflate.c,$(LIB_SRC))
+endif
+ifeq ($(filter liburing,$(OPT_PKGS)),)
+LIB_SRC   := $(filter-out libvdisk/io/uring.c,$(LIB_SRC))
 endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c))
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
@@ -135,7 +139,7 @@ lint:
 FUZZ_SECONDS ?= 60
 $(B)/fuzz/%: tests/fuzz/%.c
 	@mkdir -p $(@D)
-	$(Q)clang -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVDISK_BUILDING -O1 -g -pthread $(PKG_CFLAGS) $(CODECS) \
+	$(Q)clang -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVDISK_BUILDING -O1 -g -pthread $(PKG_CFLAGS) $(HAVE) \
 	   -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(LIB_LIBS)
 fuzz: $(FUZZ_BIN)
 	@for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p $(B)/fuzz/corpus-$$n; \
@@ -183,7 +187,7 @@ dist:
 
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libisal-dev \
-        libdeflate-dev libcmocka-dev qemu-utils cryptsetup-bin nbdkit e2fsprogs mandoc git
+        libdeflate-dev liburing-dev libcmocka-dev qemu-utils cryptsetup-bin nbdkit e2fsprogs mandoc git
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
 	   for p in $(DEPS); do grep -qx "$$p" $(B).deps-have || echo $$p; done; rm -f $(B).deps-have); \

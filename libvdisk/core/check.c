@@ -123,12 +123,12 @@ static int check_alone(struct run *run, struct vd_error *e)
 	struct vd_image *img = run->img;
 	int r = 0;
 
-	pthread_rwlock_wrlock(&img->control);
+	vd_control_alone(img);
 	if (atomic_load(&img->begun))
 		r = vd_shape_settle(img, e);
 	if (r == 0)
 		r = check_once(run, e);
-	pthread_rwlock_unlock(&img->control);
+	vd_control_release(img);
 	return r;
 }
 

@@ -36,6 +36,19 @@ VD_PUBLIC struct vd_image *vd_image_parent(struct vd_image *img)
 	return img->parent;
 }
 
+static void control_init(struct vd_image *img)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	/* Else a stream of requests keeps a change of shape waiting for good. No call takes it twice. */
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&img->control, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	pthread_mutex_init(&img->lent_lock, NULL);
+	pthread_cond_init(&img->lent_back, NULL);
+}
+
 int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 {
 	vd_auto_image struct vd_image *img = NULL;
@@ -43,7 +56,7 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 
 	if (r < 0)
 		return r;
-	pthread_rwlock_init(&img->control, NULL);
+	control_init(img);
 	pthread_mutex_init(&img->alloc, NULL);
 	pthread_mutex_init(&img->commit, NULL);
 	pthread_mutex_init(&img->begin, NULL);
@@ -282,6 +295,8 @@ static void free_image(struct vd_image *img)
 	vd_codec_free(img->codec);
 	vd_image_abort(img->parent);
 	pthread_rwlock_destroy(&img->control);
+	pthread_mutex_destroy(&img->lent_lock);
+	pthread_cond_destroy(&img->lent_back);
 	pthread_mutex_destroy(&img->alloc);
 	pthread_mutex_destroy(&img->commit);
 	pthread_mutex_destroy(&img->begin);

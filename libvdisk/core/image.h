@@ -5,7 +5,7 @@
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; shape.c,
  * snapshot.c and resize.c change the image as a whole, rebase.c and mergedown.c its chain; check.c checks and mends it;
- * copy.c and compare.c are the long jobs.
+ * copy.c and compare.c are the long jobs; queue.c does what read.c, write.c and flush.c do beside its caller.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
  * under alloc or a page latch.
@@ -59,7 +59,10 @@ struct vd_image {
 	struct vd_output output;        /* the pending name of a created image */
 	struct vd_output data_output;   /* and of its external data file */
 
-	pthread_rwlock_t control;       /* shared: any I/O; exclusive: what changes the shape */
+	pthread_rwlock_t control;       /* shared: any I/O; exclusive: what changes the shape, by vd_control_alone() */
+	pthread_mutex_t lent_lock;
+	pthread_cond_t lent_back;
+	unsigned n_lent;                /* I/Os under way whose call has returned; under lent_lock */
 	struct vd_rangelock *ranges;    /* guest bytes under write */
 	pthread_mutex_t alloc;          /* driver's reserve, publish, cancel, punch, freed; meta snapshot */
 	pthread_mutex_t commit;         /* one commit at a time; others join it (flush.c) */
@@ -76,6 +79,16 @@ int vd_image_finish_writing(struct vd_image *img, struct vd_error *e) VD_MUST_CH
 int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e) VD_MUST_CHECK;
 int vd_image_measure(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+
+/*
+ * control.c: an rwlock ends in the thread where it began. I/O that outlives its call is lent a share: begun under the
+ * control lock, given back by any thread, which must need no lock of the image to get there.
+ */
+void vd_control_lend(struct vd_image *img);
+void vd_control_give_back(struct vd_image *img);
+/* Waits until nobody is in the image and nothing of it is lent. */
+void vd_control_alone(struct vd_image *img);
+void vd_control_release(struct vd_image *img);  /* the end of alone */
 
 /* flush.c: commits tables and payload; joins a commit that began after the call. Sets poisoned on failure. */
 int vd_image_commit_tables(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;

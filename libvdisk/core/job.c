@@ -4,12 +4,12 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/base/workers.h"
 
 #define TICK_NS 100000000       /* ten reports a second (vdisk.h, struct vd_job) */
 
@@ -76,18 +76,13 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-/* Signals are for the caller's threads: a handler that runs in a worker would surprise its writer. */
 static void start(struct vd_crew *c, pthread_t *threads, unsigned n, unsigned *started)
 {
-	sigset_t all, before;
 	int err = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	c->n_running = n;
 	for (*started = 0; *started < n && !err; *started += !err)
-		err = pthread_create(&threads[*started], NULL, worker, c);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+		err = vd_thread_start(&threads[*started], worker, c);
 	pthread_mutex_lock(&c->lock);
 	c->n_running -= n - *started;
 	/* With fewer threads than asked for the work is slower; with none there is nobody to do it. */

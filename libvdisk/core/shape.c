@@ -47,9 +47,9 @@ int vd_shape_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, struct
 {
 	int r;
 
-	pthread_rwlock_wrlock(&img->control);
+	vd_control_alone(img);
 	r = run_alone(img, fn, arg, e);
-	pthread_rwlock_unlock(&img->control);
+	vd_control_release(img);
 	return r;
 }
 

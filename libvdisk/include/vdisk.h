@@ -277,6 +277,73 @@ struct vd_extent {
 VD_PUBLIC int vd_image_extents(struct vd_image *img, uint64_t off, uint64_t len, struct vd_extent *buf, size_t n,
 			       size_t *got, struct vd_error *e) VD_MUST_CHECK;
 
+/* ---- queues ------------------------------------------------------------------------------------------- */
+
+/*
+ * Many requests at once on one image, without a thread for each. Submit them, go about other things, reap what has
+ * ended. Where it can, the library has the kernel read meanwhile (io_uring); everything else is done by threads of
+ * the queue's own, which start as they are needed.
+ *
+ *  - Order: none. Requests under way together are done in any order, side by side. Writes under way that overlap harm
+ *    nothing but each other's bytes: which of them a byte is from is not said. A read beside a write sees either.
+ *  - VD_REQUEST_FLUSH makes durable what had ended, reaped or not, before it was submitted; of what was still under way
+ *    it says nothing.
+ *  - Buffers belong to the library from submit until the request is reaped, or vd_queue_free() returns.
+ *  - Threads: several may submit and reap on one queue, and several queues and plain calls work on one image. What
+ *    changes the image's shape waits until the requests that have begun have ended, and the others wait for it; nobody
+ *    needs to reap meanwhile, so the thread that has submitted may call it.
+ *  - vd_queue_free() every queue before the image is committed, closed or aborted.
+ */
+struct vd_queue;
+
+enum vd_queue_flag {
+	VD_QUEUE_NO_URING = 1,          /* threads alone, also where io_uring is to be had */
+};
+struct vd_queue_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_queue_flag */
+	unsigned n_threads;             /* at most; they wait for the disk more than they compute. 0: 16, or depth if less */
+};
+
+enum vd_request_kind {
+	VD_REQUEST_READ = 1,
+	VD_REQUEST_WRITE = 2,
+	VD_REQUEST_ZEROES = 3,          /* buf unused */
+	VD_REQUEST_FLUSH = 4,           /* buf, len, off unused */
+};
+struct vd_request {
+	enum vd_request_kind kind;
+	void *buf;                      /* caller's; only read from by WRITE */
+	size_t len;
+	uint64_t off;
+	void *user;                     /* comes back with the completion */
+};
+struct vd_completion {
+	void *user;
+	int result;                     /* as of the plain call: 0 or an enum vd_code */
+	struct vd_error error;          /* filled when result is negative */
+};
+
+#define VD_QUEUE_DEPTH_MAX 16384
+/* depth: how many requests may be submitted and not reaped yet. */
+VD_PUBLIC int vd_queue_new(struct vd_image *img, unsigned depth, const struct vd_queue_opts *opts, struct vd_queue **out,
+			   struct vd_error *e) VD_MUST_CHECK;
+/*
+ * Hands in n requests, which are copied; does not wait for any. All or none: VD_EAGAIN when fewer than n of the depth
+ * are free (reap first), VD_EARG when one is of no kind. What else is wrong with one of them is its own result.
+ */
+VD_PUBLIC int vd_queue_submit(struct vd_queue *q, const struct vd_request *reqs, size_t n, struct vd_error *e) VD_MUST_CHECK;
+/* For poll(2), epoll(7): readable as long as something can be reaped. Belongs to the queue; only to be waited for. */
+VD_PUBLIC int vd_queue_poll_fd(struct vd_queue *q);
+/*
+ * Takes at most max completions in the order in which they ended; returns how many. Waits until there are min of them
+ * (or all that is under way, if that is less), but not longer than timeout_ms; negative: as long as it takes. 0 for
+ * min or timeout_ms: does not wait.
+ */
+VD_PUBLIC size_t vd_queue_reap(struct vd_queue *q, struct vd_completion *done, size_t max, size_t min, int timeout_ms);
+/* Waits until all that was submitted has ended; results that were not reaped are lost. NULL is allowed. */
+VD_PUBLIC void vd_queue_free(struct vd_queue *q);
+
 /* ---- knowing ------------------------------------------------------------------------------------------ */
 
 #define VD_MAX_SLOTS 32

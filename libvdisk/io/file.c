@@ -117,6 +117,11 @@ static int file_pwrite(struct vd_io *io, const void *buf, size_t len, uint64_t o
 	return 0;
 }
 
+static int file_descriptor(const struct vd_io *io)
+{
+	return ((const struct file *)io)->fd;
+}
+
 /* A failure shows at the flush. */
 static void file_finished(struct vd_io *io, uint64_t off, uint64_t len)
 {
@@ -263,6 +268,7 @@ static int file_close(struct vd_io *io, struct vd_error *e)
 static const struct vd_io_ops file_ops = {
 	.pread = file_pread,
 	.pwrite = file_pwrite,
+	.descriptor = file_descriptor,
 	.finished = file_finished,
 	.flush = file_flush,
 	.size = file_size,

@@ -79,6 +79,11 @@ int vd_io_pwrite(struct vd_io *io, const void *buf, size_t len, uint64_t off, st
 	return changed(io, io->ops->pwrite(io, buf, len, off, e));
 }
 
+int vd_io_descriptor(const struct vd_io *io)
+{
+	return io->ops->descriptor ? io->ops->descriptor(io) : -1;
+}
+
 void vd_io_finished(struct vd_io *io, uint64_t off, uint64_t len)
 {
 	if (len && io->ops->finished)

@@ -27,6 +27,8 @@ struct vd_io_ops {
 	int (*pread)(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e);
 	/* Extends the file when it ends past it. VD_EREADONLY without VD_IO_WRITE. */
 	int (*pwrite)(struct vd_io *io, const void *buf, size_t len, uint64_t off, struct vd_error *e);
+	/* A descriptor from which pread(2) gives the same bytes as pread above, short at the end of the file. NULL: there is none. */
+	int (*descriptor)(const struct vd_io *io);
 	/* A hint that the range is written and will not be touched for now: may go to storage and out of memory. NULL: not taken. */
 	void (*finished)(struct vd_io *io, uint64_t off, uint64_t len);
 	/* Every write completed before the call is on stable storage when it returns 0 (fdatasync). */
@@ -75,6 +77,8 @@ int vd_io_pread(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd
 /* As pread, but VD_ECORRUPT when [off, off+len) is not wholly inside the file: for tables and headers. */
 int vd_io_pread_exact(struct vd_io *io, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 int vd_io_pwrite(struct vd_io *io, const void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
+/* -1: all reads go through vd_io_pread(). */
+int vd_io_descriptor(const struct vd_io *io);
 void vd_io_finished(struct vd_io *io, uint64_t off, uint64_t len);
 int vd_io_flush(struct vd_io *io, struct vd_error *e) VD_MUST_CHECK;
 int vd_io_size(struct vd_io *io, uint64_t *size, struct vd_error *e) VD_MUST_CHECK;

@@ -47,6 +47,13 @@ static int wrap_pread(struct vd_io *io, void *buf, size_t len, uint64_t off, str
 	return end(wrap_of(io)->wrap, &op, r < 0 ? r : vd_io_pread(op.inner, buf, len, off, e));
 }
 
+static int wrap_descriptor(const struct vd_io *io)
+{
+	int fd = ((const struct wrap_io *)io)->wrap->descriptor;
+
+	return fd ? fd : -1;
+}
+
 static int wrap_pwrite(struct vd_io *io, const void *buf, size_t len, uint64_t off, struct vd_error *e)
 {
 	struct vd_op op = op_on(io, VD_OP_WRITE, off, len);
@@ -120,6 +127,7 @@ static int wrap_close(struct vd_io *io, struct vd_error *e)
 static const struct vd_io_ops wrap_ops = {
 	.pread = wrap_pread,
 	.pwrite = wrap_pwrite,
+	.descriptor = wrap_descriptor,
 	.flush = wrap_flush,
 	.size = wrap_size,
 	.truncate = wrap_truncate,

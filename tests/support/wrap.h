@@ -43,6 +43,8 @@ struct vd_wrap {
 	int (*before)(struct vd_wrap *w, struct vd_op *op, struct vd_error *e);
 	/* Called once an operation, whether it succeeded or not, also when before() refused it. */
 	void (*after)(struct vd_wrap *w, struct vd_op *op, int result);
+	/* Not 0: what the files give as their descriptor; a pipe, say, by which reads in the kernel take as long as they are to. */
+	int descriptor;
 };
 
 /* Both hooks may be NULL. The caller has them set in *w; the wrapper lives as long as its owner says. */
