@@ -24,7 +24,7 @@ HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter lib
             $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread
-TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null) -lpthread -lm
+TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread $(WARN) -MMD -MP \
@@ -186,8 +186,8 @@ dist:
 	git archive --prefix=vdisk-$(VERSION)/ -o vdisk-$(VERSION).tar.gz HEAD
 
 # Debian 12 names. Nothing is touched when all is there already.
-DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libisal-dev \
-        libdeflate-dev liburing-dev libcmocka-dev qemu-utils cryptsetup-bin nbdkit e2fsprogs mandoc git
+DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
+        libisal-dev libdeflate-dev liburing-dev libcmocka-dev qemu-utils cryptsetup-bin nbdkit e2fsprogs mandoc git
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
 	   for p in $(DEPS); do grep -qx "$$p" $(B).deps-have || echo $$p; done; rm -f $(B).deps-have); \

@@ -202,27 +202,36 @@ static int judge_volume_key(const struct vd_secret *vk, uint32_t key_bits, struc
 	return 0;
 }
 
+/* The number of the keyslot that the key opens, and what is in it. */
+static int open_slot(const struct container *c, const struct vd_key *key, const struct vd_luks_info *info,
+		     struct vd_secret *vk, struct vd_error *e)
+{
+	struct vd_bytes pass = vd_key_bytes(key);
+	int slot, r;
+
+	if (!info->n_slots)
+		return vd_fail(e, VD_EKEY, "no keyslot is in use: the volume key is lost but for a header backup");
+	r = vd_secret_alloc(vk, info->key_bits / 8, e);
+	if (r < 0)
+		return r;
+	slot = crypt_volume_key_get(c->cd, CRYPT_ANY_SLOT, (char *)vk->p, &vk->len, (const char *)pass.p, pass.len);
+	if (slot == -EPERM || slot == -ENOENT)
+		return wrong_key(key, info->n_slots, e);
+	if (slot < 0)
+		return crypt_failed(slot, "opening a keyslot", e);
+	r = judge_volume_key(vk, info->key_bits, e);
+	return r < 0 ? r : slot;
+}
+
 int vd_luks_unlock(struct vd_bytes header, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e)
 {
 	auto_container struct container c = { .fd = -1 };
 	vd_auto_secret struct vd_secret got = { 0 };
-	struct vd_bytes pass = vd_key_bytes(key);
 	struct vd_luks_info info;
 	int r = load(&c, header, &info, e);
 
-	if (r < 0)
-		return r;
-	if (!info.n_slots)
-		return vd_fail(e, VD_EKEY, "no keyslot is in use: the volume key is lost but for a header backup");
-	r = vd_secret_alloc(&got, info.key_bits / 8, e);
-	if (r < 0)
-		return r;
-	r = crypt_volume_key_get(c.cd, CRYPT_ANY_SLOT, (char *)got.p, &got.len, (const char *)pass.p, pass.len);
-	if (r == -EPERM || r == -ENOENT)
-		return wrong_key(key, info.n_slots, e);
-	if (r < 0)
-		return crypt_failed(r, "opening a keyslot", e);
-	r = judge_volume_key(&got, info.key_bits, e);
+	if (r == 0)
+		r = open_slot(&c, key, &info, &got, e);
 	if (r < 0)
 		return r;
 	*vk = got;
@@ -233,29 +242,29 @@ int vd_luks_unlock(struct vd_bytes header, const struct vd_key *key, struct vd_s
 /* ---- making ---- */
 
 /* The costs that are asked for, defaults filled in, as they shall be read back. */
-static struct vd_slot_info wanted_costs(const struct vd_luks_format_opts *o)
+static struct vd_slot_info wanted_costs(enum vd_luks_type type, const char *hash, const struct vd_kdf_opts *kdf)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	if (o->type == VD_LUKS1)
+	if (type == VD_LUKS1)
 		return (struct vd_slot_info){
-			.kdf = CRYPT_KDF_PBKDF2, .hash = "sha512",
-			.iterations = o->kdf.iterations ? o->kdf.iterations : 1000000,
+			.kdf = CRYPT_KDF_PBKDF2, .hash = hash, .iterations = kdf->iterations ? kdf->iterations : 1000000,
 		};
 	return (struct vd_slot_info){
-		.kdf = CRYPT_KDF_ARGON2ID, .iterations = o->kdf.iterations ? o->kdf.iterations : 4,
-		.memory_kib = o->kdf.memory_kib ? o->kdf.memory_kib : 256 << 10,
+		.kdf = CRYPT_KDF_ARGON2ID, .hash = hash, .iterations = kdf->iterations ? kdf->iterations : 4,
+		.memory_kib = kdf->memory_kib ? kdf->memory_kib : 256 << 10,
 		.parallel = cpus < 1 ? 1 : cpus > 4 ? 4 : (uint32_t)cpus,
 	};
 }
 
-static int judge_costs(const struct vd_luks_format_opts *o, const struct vd_slot_info *want, struct vd_error *e)
+static int judge_costs(enum vd_luks_type type, const struct vd_kdf_opts *kdf, const struct vd_slot_info *want,
+		       struct vd_error *e)
 {
-	if (o->type == VD_LUKS1 && o->kdf.memory_kib)
+	if (type == VD_LUKS1 && kdf->memory_kib)
 		return vd_fail(e, VD_EARG, "LUKS1 has PBKDF2 only, which has no memory cost; use LUKS2");
-	if (o->type == VD_LUKS1 && want->iterations < VD_PBKDF2_MIN_ITERATIONS)
+	if (type == VD_LUKS1 && want->iterations < VD_PBKDF2_MIN_ITERATIONS)
 		return vd_fail(e, VD_EARG, "PBKDF2 takes at least %u iterations", VD_PBKDF2_MIN_ITERATIONS);
-	if (o->type == VD_LUKS2 &&
+	if (type == VD_LUKS2 &&
 	    (want->iterations < VD_ARGON2_MIN_PASSES || want->memory_kib < VD_ARGON2_MIN_KIB))
 		return vd_fail(e, VD_EARG, "Argon2id takes at least %u passes and %u KiB", VD_ARGON2_MIN_PASSES,
 			       VD_ARGON2_MIN_KIB);
@@ -295,7 +304,7 @@ static int set_layout(struct crypt_device *cd, const struct vd_luks_format_opts 
 static int set_costs(struct crypt_device *cd, const struct vd_slot_info *want, struct vd_error *e)
 {
 	struct crypt_pbkdf_type kdf = {
-		.type = want->kdf, .hash = "sha512", .iterations = (uint32_t)want->iterations,
+		.type = want->kdf, .hash = want->hash, .iterations = (uint32_t)want->iterations,
 		.max_memory_kb = want->memory_kib, .parallel_threads = want->parallel,
 		.flags = CRYPT_PBKDF_NO_BENCHMARK,
 	};
@@ -328,6 +337,7 @@ static int make(struct container *c, const struct vd_luks_format_opts *o, const 
 	return format(c->cd, o, vk, e);
 }
 
+/* The number of the new keyslot. */
 static int add_keyslot(struct crypt_device *cd, const struct vd_secret *vk, const struct vd_key *key,
 		       struct vd_error *e)
 {
@@ -335,7 +345,7 @@ static int add_keyslot(struct crypt_device *cd, const struct vd_secret *vk, cons
 	int r = crypt_keyslot_add_by_volume_key(cd, CRYPT_ANY_SLOT, (const char *)vk->p, vk->len,
 						(const char *)pass.p, pass.len);
 
-	return r < 0 ? crypt_failed(r, "adding the keyslot", e) : 0;
+	return r < 0 ? crypt_failed(r, "adding the keyslot", e) : r;
 }
 
 static int read_back(int fd, uint8_t **out, size_t *out_len, struct vd_error *e)
@@ -381,11 +391,11 @@ int vd_luks_format(const struct vd_luks_format_opts *opts, const struct vd_secre
 {
 	auto_container struct container c = { .fd = -1 };
 	vd_auto_free uint8_t *made = NULL;
-	struct vd_slot_info want = wanted_costs(opts);
+	struct vd_slot_info want = wanted_costs(opts->type, "sha512", &opts->kdf);
 	size_t len = 0;
 	int r = judge_format(opts, vk, e);
 
-	if (r < 0 || (r = judge_costs(opts, &want, e)) < 0)
+	if (r < 0 || (r = judge_costs(opts->type, &opts->kdf, &want, e)) < 0)
 		return r;
 	r = make(&c, opts, &want, vk, e);
 	if (r < 0 || (r = add_keyslot(c.cd, vk, key, e)) < 0 || (r = read_back(c.fd, &made, &len, e)) < 0)
@@ -395,5 +405,194 @@ int vd_luks_format(const struct vd_luks_format_opts *opts, const struct vd_secre
 		return r;
 	*out = vd_steal(&made);
 	*out_len = len;
+	return 0;
+}
+
+/* ---- changing ---- */
+
+/* A header that was loaded, for a change of its keyslots. */
+struct change {
+	struct container c;
+	struct vd_luks_info info;
+	uint8_t *sound;                 /* the header's bytes, a damaged LUKS2 copy mended */
+};
+
+static void change_cleanup(struct change *ch)
+{
+	container_close(&ch->c);
+	free(ch->sound);
+}
+#define auto_change __attribute__((cleanup(change_cleanup)))
+
+static enum vd_luks_type type_of(const struct change *ch)
+{
+	return ch->info.version == 1 ? VD_LUKS1 : VD_LUKS2;
+}
+
+/* As many bytes as the header had: what is done to it does not make it longer. */
+static int read_same(int fd, size_t len, uint8_t **out, struct vd_error *e)
+{
+	vd_auto_free uint8_t *now = NULL;
+	int r = vd_alloc(1, len, &now, e);
+
+	if (r < 0)
+		return r;
+	if (pread(fd, now, len, 0) != (ssize_t)len)
+		return vd_fail(e, VD_EFAILED, "libcryptsetup has left a short LUKS header");
+	*out = vd_steal(&now);
+	return 0;
+}
+
+static int change_begin(struct change *ch, struct vd_bytes header, struct vd_error *e)
+{
+	int r = load(&ch->c, header, &ch->info, e);
+
+	return r < 0 ? r : read_same(ch->c.fd, header.len, &ch->sound, e);
+}
+
+static int change_end(struct change *ch, struct vd_bytes header, enum vd_luks_act act, uint32_t slot,
+		      struct vd_luks_edit *edit, struct vd_error *e)
+{
+	vd_auto_free uint8_t *now = NULL;
+	struct vd_luks_info info;
+	int r = read_same(ch->c.fd, header.len, &now, e);
+
+	if (r == 0)
+		r = vd_luks_inspect((struct vd_bytes){ now, header.len }, 0, &info, e);
+	if (r == 0 && (strcmp(info.uuid, ch->info.uuid) || info.payload_off != ch->info.payload_off ||
+		       info.n_slots != ch->info.n_slots + (act == VD_LUKS_ADD ? 1 : -1)))
+		r = vd_fail(e, VD_EFAILED, "libcryptsetup has made another LUKS header than it was asked for");
+	if (r < 0)
+		return r;
+	*edit = (struct vd_luks_edit){ .len = header.len, .slot = slot };
+	r = vd_luks_plan(header, ch->sound, now, act, edit, e);
+	if (r == 0)
+		edit->now = vd_steal(&now);
+	return r;
+}
+
+static int no_slot_left(const struct vd_luks_info *info, struct vd_error *e)
+{
+	vd_fail(e, VD_ENOSPC, "the LUKS%u header has no room for another keyslot: %u are in use", info->version, info->n_slots);
+	return vd_hint(e, VD_ENOSPC, "remove one first: vdisk key list shows them");
+}
+
+/* What LUKS has no place for itself, as a token of LUKS2. */
+static int add_token(struct crypt_device *cd, uint32_t slot, const struct vd_luks_slot_opts *o, struct vd_error *e)
+{
+	char json[512];
+	int r;
+
+	snprintf(json, sizeof(json), "{\"type\":\"" VD_LUKS_TOKEN "\",\"keyslots\":[\"%u\"],\"label\":\"%s\",\"kind\":\"%s\","
+		 "\"created\":\"%llu\"}", slot, o->label ? o->label : "", o->kind, (unsigned long long)o->created);
+	r = crypt_token_json_set(cd, CRYPT_ANY_TOKEN, json);
+	return r < 0 ? crypt_failed(r, "labelling the keyslot", e) : 0;
+}
+
+/* The token of a keyslot that goes, goes too; tokens of others are theirs. */
+static int drop_token(struct crypt_device *cd, uint32_t slot, struct vd_error *e)
+{
+	int max = crypt_token_max(CRYPT_LUKS2);
+
+	for (int i = 0; i < max; i++) {
+		const char *type;
+
+		if (crypt_token_status(cd, i, &type) == CRYPT_TOKEN_INACTIVE || !type || strcmp(type, VD_LUKS_TOKEN) ||
+		    crypt_token_is_assigned(cd, i, (int)slot))
+			continue;
+		if (crypt_token_json_set(cd, i, NULL) < 0)
+			return vd_fail(e, VD_EFAILED, "libcryptsetup refuses to remove the label of keyslot %u", slot);
+	}
+	return 0;
+}
+
+/* I3: the costs as they are in the header now, and the key opens the slot. */
+static int judge_added(const struct vd_luks_edit *edit, const struct vd_key *new, const struct vd_slot_info *want,
+		       struct vd_error *e)
+{
+	struct vd_bytes now = { edit->now, edit->len };
+	struct vd_luks_info info;
+	uint32_t opened;
+	int r = vd_luks_inspect(now, 0, &info, e);
+
+	for (uint32_t i = 0; r == 0 && i < info.n_slots; i++)
+		if (info.slots[i].index == edit->slot && (info.slots[i].iterations != want->iterations ||
+							  info.slots[i].memory_kib != want->memory_kib))
+			r = vd_fail(e, VD_EFAILED, "libcryptsetup has made the keyslot at another cost than asked for");
+	if (r == 0)
+		r = vd_luks_find_slot(now, new, &opened, e);
+	return r;
+}
+
+static int add_slot(struct change *ch, const struct vd_key *any, const struct vd_key *new,
+		    const struct vd_luks_slot_opts *o, const struct vd_slot_info *want, struct vd_error *e)
+{
+	vd_auto_secret struct vd_secret vk = { 0 };
+	int r = open_slot(&ch->c, any, &ch->info, &vk, e), slot;
+
+	if (r >= 0)
+		r = set_costs(ch->c.cd, want, e);
+	if (r < 0)
+		return r;
+	slot = add_keyslot(ch->c.cd, &vk, new, e);
+	if (slot >= 0 && ch->info.version == 2)
+		r = add_token(ch->c.cd, (uint32_t)slot, o, e);
+	return r < 0 ? r : slot;
+}
+
+int vd_luks_add_slot(struct vd_bytes header, const struct vd_key *any, const struct vd_key *new,
+		     const struct vd_luks_slot_opts *o, struct vd_luks_edit *edit, struct vd_error *e)
+{
+	auto_change struct change ch = { .c.fd = -1 };
+	struct vd_slot_info want;
+	int r = change_begin(&ch, header, e), slot;
+
+	if (r < 0)
+		return r;
+	if (crypt_keyslot_max(ch.info.version == 1 ? CRYPT_LUKS1 : CRYPT_LUKS2) <= (int)ch.info.n_slots)
+		return no_slot_left(&ch.info, e);
+	/* LUKS1 has one hash for all slots. */
+	want = wanted_costs(type_of(&ch), ch.info.version == 1 ? ch.info.hash : "sha512", &o->kdf);
+	r = judge_costs(type_of(&ch), &o->kdf, &want, e);
+	if (r < 0)
+		return r;
+	slot = add_slot(&ch, any, new, o, &want, e);
+	if (slot < 0)
+		return slot;
+	r = change_end(&ch, header, VD_LUKS_ADD, (uint32_t)slot, edit, e);
+	if (r == 0)
+		r = judge_added(edit, new, &want, e);
+	if (r < 0)
+		vd_luks_edit_free(edit);
+	return r;
+}
+
+int vd_luks_remove_slot(struct vd_bytes header, uint32_t slot, struct vd_luks_edit *edit, struct vd_error *e)
+{
+	auto_change struct change ch = { .c.fd = -1 };
+	int r = change_begin(&ch, header, e);
+
+	if (r == 0 && ch.info.version == 2)
+		r = drop_token(ch.c.cd, slot, e);
+	if (r < 0)
+		return r;
+	r = crypt_keyslot_destroy(ch.c.cd, (int)slot);
+	if (r < 0)
+		return crypt_failed(r, "removing a keyslot", e);
+	return change_end(&ch, header, VD_LUKS_REMOVE, slot, edit, e);
+}
+
+int vd_luks_find_slot(struct vd_bytes header, const struct vd_key *key, uint32_t *slot, struct vd_error *e)
+{
+	auto_container struct container c = { .fd = -1 };
+	vd_auto_secret struct vd_secret vk = { 0 };
+	struct vd_luks_info info;
+	int r = load(&c, header, &info, e);
+
+	if (r == 0)
+		r = open_slot(&c, key, &info, &vk, e);
+	if (r < 0)
+		return r;
+	*slot = (uint32_t)r;
 	return 0;
 }

@@ -32,6 +32,9 @@ int vd_kdf_judge_digest(uint64_t iterations, struct vd_error *e) VD_MUST_CHECK;
 /* The name of a hash that LUKS headers may use, as a string that lives forever; NULL for any other. */
 const char *vd_kdf_hash(const char *name, size_t len);
 
+/* True when a guesser has it easy: fewer than 100 000 PBKDF2 iterations, or less Argon2 than 4 passes over 32 MiB. */
+bool vd_kdf_is_weak(const struct vd_slot_info *slot);
+
 /* ---- luks1.c, luks2.c ---- */
 
 /* Where the last key material ends, by the word of the header's first bytes: unchecked, and a guess where they do not tell. */
@@ -43,6 +46,26 @@ int vd_luks1_judge(struct vd_bytes header, struct vd_luks_info *info, struct vd_
 /* `metadata`: the JSON text. uuid is the caller's to fill too: it is not in the text. */
 int vd_luks2_judge(struct vd_bytes metadata, size_t header_len, struct vd_luks_info *info,
 		   struct vd_error *e) VD_MUST_CHECK;
+
+/* Where the things of keyslot `slot` lie in a LUKS1 header that was judged. */
+struct vd_luks1_slot {
+	uint64_t active, params, params_end;    /* the flag of 4 bytes; iterations and salt */
+	uint64_t material, material_end;
+};
+struct vd_luks1_slot vd_luks1_slot(struct vd_bytes header, uint32_t slot);
+
+/* Type of the LUKS2 token that says of a keyslot: label, kind, created. */
+#define VD_LUKS_TOKEN "vdisk-keyslot"
+
+/* ---- luks_plan.c ---- */
+
+enum vd_luks_act { VD_LUKS_ADD, VD_LUKS_REMOVE };
+/*
+ * Fills edit's steps for what `now` has other than `header` on disk; edit->slot and edit->len are set. `sound`: the header
+ * with a damaged LUKS2 copy mended. All three have edit->len bytes. VD_EFAILED when more has changed than that keyslot.
+ */
+int vd_luks_plan(struct vd_bytes header, const uint8_t *sound, const uint8_t *now, enum vd_luks_act act,
+		 struct vd_luks_edit *edit, struct vd_error *e) VD_MUST_CHECK;
 
 /* Takes "aes-xts-plain64" apart if it is what this library can read; prints what it is otherwise. */
 int vd_luks_judge_cipher(const char *cipher, const char *mode, uint64_t key_bytes, struct vd_luks_info *info,

@@ -13,6 +13,8 @@
 
 #define N_SLOTS 8
 #define PHDR_LEN 592
+#define SLOTS_AT 208            /* the slots of the header: active:u32 iterations:u32 salt:u8[32] material:u32 stripes:u32 */
+#define SLOT_LEN 48
 #define SLOT_ACTIVE 0x00ac71f3u
 #define SLOT_DEAD 0x0000deadu
 
@@ -70,6 +72,19 @@ static uint64_t material_end(const struct phdr *h, const struct slot *s)
 	return material_start(s) + vd_round_up((uint64_t)h->key_bytes * VD_LUKS_STRIPES, VD_LUKS_SECTOR);
 }
 
+struct vd_luks1_slot vd_luks1_slot(struct vd_bytes header, uint32_t slot)
+{
+	uint64_t at = SLOTS_AT + slot * SLOT_LEN;
+	struct phdr h;
+
+	if (slot >= N_SLOTS || !parse(header, &h))
+		return (struct vd_luks1_slot){ 0 };
+	return (struct vd_luks1_slot){
+		.active = at, .params = at + 4, .params_end = at + 40,
+		.material = material_start(&h.slots[slot]), .material_end = material_end(&h, &h.slots[slot]),
+	};
+}
+
 uint64_t vd_luks1_extent(struct vd_bytes head)
 {
 	uint64_t end = PHDR_LEN;
@@ -116,6 +131,7 @@ static int judge_slots(const struct phdr *h, const char *hash, size_t header_len
 		r = vd_kdf_judge(slot, e);
 		if (r < 0)
 			return r;
+		slot->is_weak = vd_kdf_is_weak(slot);
 		info->n_slots++;
 	}
 	return 0;

@@ -225,7 +225,11 @@ static int judge_slot(struct vd_json key, struct vd_json slot, size_t header_len
 	if (!vd_json_u64(vd_json_get(slot, "key_size"), key_bytes))
 		return corrupt("key size", e);
 	r = judge_area(slot, header_len, e);
-	return r < 0 ? r : judge_kdf(vd_json_get(slot, "kdf"), s, e);
+	if (r == 0)
+		r = judge_kdf(vd_json_get(slot, "kdf"), s, e);
+	if (r == 0)
+		s->is_weak = vd_kdf_is_weak(s);
+	return r;
 }
 
 /* All keyslots are judged; those of other keys ("unbound") are left out of the list. */
@@ -252,6 +256,37 @@ static int judge_slots(struct vd_json root, struct vd_json digest, size_t header
 	return 0;
 }
 
+static void copy_word(struct vd_json object, const char *name, char *out, size_t size)
+{
+	copy_text(vd_json_get(object, name), out, size);
+}
+
+/* What our tokens say of the slots; it is for people, and nothing depends on it. */
+static void read_tokens(struct vd_json root, struct vd_luks_info *info)
+{
+	struct vd_json tokens = vd_json_get(root, "tokens"), key, token, index, slot;
+	size_t at = 0, in = 0;
+
+	while (vd_json_next(tokens, &at, &key, &token)) {
+		uint64_t number;
+
+		in = 0;
+		if (!vd_json_is(vd_json_get(token, "type"), VD_LUKS_TOKEN) ||
+		    !vd_json_next(vd_json_get(token, "keyslots"), &in, &index, &slot) || !vd_json_u64(slot, &number))
+			continue;
+		for (uint32_t i = 0; i < info->n_slots; i++) {
+			struct vd_slot_info *s = &info->slots[i];
+
+			if (s->index != number)
+				continue;
+			copy_word(token, "label", s->label, sizeof(s->label));
+			copy_word(token, "kind", s->kind, sizeof(s->kind));
+			if (!vd_json_u64(vd_json_get(token, "created"), &s->created))
+				s->created = 0;
+		}
+	}
+}
+
 /* With no keyslot left the size of the key is not known any more, nor needed. */
 #define UNKNOWN_KEY_BYTES 64
 
@@ -275,5 +310,6 @@ int vd_luks2_judge(struct vd_bytes metadata, size_t header_len, struct vd_luks_i
 	if (r < 0 || (r = find_digest(root, name, &digest, e)) < 0 || (r = judge_digest(digest, info, e)) < 0 ||
 	    (r = judge_slots(root, digest, header_len, &key_bytes, info, e)) < 0)
 		return r;
+	read_tokens(root, info);
 	return judge_encryption(vd_json_get(segment, "encryption"), key_bytes, info, e);
 }

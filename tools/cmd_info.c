@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "json.h"
+#include "keyslots.h"
 #include "sizes.h"
 #include "source.h"
 #include "ui.h"
@@ -126,12 +127,7 @@ static void print_slots(const struct vd_luks_info *l)
 		char label[24];
 
 		snprintf(label, sizeof(label), "keyslot %u:", s->index);
-		if (s->memory_kib)
-			fact(label, "%s, %llu passes, %s, %u threads", s->kdf, (unsigned long long)s->iterations,
-			     size_show(s->memory_kib * 1024.0).s, s->parallel);
-		else
-			fact(label, "%s-%s, %llu iterations", s->kdf, s->hash ? s->hash : "?",
-			     (unsigned long long)s->iterations);
+		fact(label, "%s%s", keyslot_cost(s).s, s->is_weak ? " WEAK" : "");
 	}
 }
 
@@ -178,27 +174,6 @@ static void print_human(const struct facts *f)
 }
 
 /* ---- for programs: the keys of qemu-img info, and an object of our own ------------------------------------- */
-
-static void put_slots(struct json_object *to, const struct vd_luks_info *l)
-{
-	struct json_object *list = json_put_array(to, "keyslots");
-
-	for (uint32_t i = 0; i < l->n_slots && i < VD_MAX_SLOTS; i++) {
-		const struct vd_slot_info *s = &l->slots[i];
-		struct json_object *j = json_new();
-
-		json_put_u64(j, "index", s->index);
-		json_put_text(j, "kdf", s->kdf);
-		if (s->hash)
-			json_put_text(j, "hash", s->hash);
-		json_put_u64(j, "iterations", s->iterations);
-		if (s->memory_kib) {
-			json_put_u64(j, "memory-kib", s->memory_kib);
-			json_put_u64(j, "parallel", s->parallel);
-		}
-		json_add(list, j);
-	}
-}
 
 /* qemu splits "xts-plain64" into mode and iv generator, and names the cipher with its strength. */
 static void put_qemu_luks(struct json_object *to, const struct vd_luks_info *l)
@@ -276,7 +251,7 @@ static void put_encryption(struct json_object *to, const struct vd_info *i)
 	json_put_u64(j, "header-offset", l->header_off);
 	json_put_u64(j, "keyslots-in-use", l->n_slots);
 	json_put_u64(j, "keyslots-total", slots_total(l));
-	put_slots(j, l);
+	keyslots_put(j, l);
 }
 
 static void put_own(struct json_object *to, const struct facts *f)

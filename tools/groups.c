@@ -42,6 +42,20 @@ static const struct opt new_key[] = {
 };
 const struct opt_group opts_new_key = { "Key of the output (otherwise asked for, twice)", new_key };
 
+#define COST_OPTS                                                                                                    \
+	{ .name = "pbkdf-iterations", .kind = OPT_NUMBER, .where = WHERE(made.pbkdf_iterations), .arg = "N",         \
+	  .min = 1, .max = UINT32_MAX,                                                                               \
+	  .help = "cost of each guess at the passphrase: PBKDF2 iterations or Argon2id passes" },                    \
+	{ .name = "pbkdf-memory", .kind = OPT_NUMBER, .where = WHERE(made.pbkdf_memory), .arg = "KIB",               \
+	  .min = 1, .max = UINT32_MAX, .help = "memory that each guess costs with luks2, in KiB (default 262144)" }
+
+static const struct opt second_key[] = {
+	SECRET_OPTS("new-", new_keys),
+	COST_OPTS,
+	{ 0 },
+};
+const struct opt_group opts_second_key = { "New key (otherwise asked for, twice)", second_key };
+
 static const struct opt_choice ciphers[] = {
 	{ "aes-256-xts", VD_AES_256_XTS }, { "aes-128-xts", VD_AES_128_XTS }, { NULL, 0 },
 };
@@ -53,11 +67,7 @@ static const struct opt encryption[] = {
 	  .help = "luks1 (default; opens in qemu too) or luks2 (raw only)" },
 	{ .name = "sector-size", .kind = OPT_SIZE, .where = WHERE(made.sector_size), .arg = "BYTES",
 	  .help = "unit of encryption with luks2: 512 (default) or 4096" },
-	{ .name = "pbkdf-iterations", .kind = OPT_NUMBER, .where = WHERE(made.pbkdf_iterations), .arg = "N",
-	  .min = 1, .max = UINT32_MAX,
-	  .help = "cost of each guess at the passphrase: PBKDF2 iterations or Argon2id passes" },
-	{ .name = "pbkdf-memory", .kind = OPT_NUMBER, .where = WHERE(made.pbkdf_memory), .arg = "KIB",
-	  .min = 1, .max = UINT32_MAX, .help = "memory that each guess costs with luks2, in KiB (default 262144)" },
+	COST_OPTS,
 	{ 0 },
 };
 const struct opt_group opts_encryption = { "Encryption of the output", encryption };

@@ -15,7 +15,7 @@
 
 /* In the order in which help shows them. */
 static const struct verb *const verbs[] = {
-	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_compare,
+	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_key, &verb_compare,
 	&verb_snapshot, &verb_resize, NULL,
 };
 

@@ -70,6 +70,8 @@ struct settings {
 	bool snap_list;                 /* snapshot -l */
 	const char *snap_create, *snap_apply, *snap_delete;
 	bool shrink;
+	const char *label, *header_backup;      /* key */
+	bool last_slot, qr;
 	struct texts create_options;    /* -o, unparsed: the target's format says what is known */
 	char option_text[4096];         /* the same in one list, taken apart; what is below points into it */
 	struct new_image made;

@@ -14,5 +14,6 @@ extern const struct verb verb_map;
 extern const struct verb verb_compare;
 extern const struct verb verb_snapshot;
 extern const struct verb verb_resize;
+extern const struct verb verb_key;
 
 #endif

@@ -139,26 +139,21 @@ static int pick_format(struct vd_image *img, struct vd_io *io, const char *name,
 	return vd_fail(e, VD_EUNSUPPORTED, "%s: unknown format '%s'", img->path, name);
 }
 
-/* A guest can write any header into a raw disk: who writes must say that it is raw. */
+/* A guest can write any header into a raw disk: who writes must say that it is raw. Into a LUKS container it writes none. */
 static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
-	if (opts->format || !img->writable || img->format != &vd_format_raw)
+	if (opts->format || !img->writable || img->format != &vd_format_raw || img->layer.is_container)
 		return 0;
 	vd_fail(e, VD_EARG, "%s has no known header: writing to it needs the format named", img->path);
-	return vd_hint(e, VD_EARG, "say -f raw or -f luks if that is what it is");
+	return vd_hint(e, VD_EARG, "say -f raw if that is what it is");
 }
 
 static int open_layer(struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
 	bool named_luks = opts->format && !strcmp(opts->format, "luks");
 	bool look = img->format == &vd_format_raw && (!opts->format || named_luks);
-	int r = vd_layer_open(img, opts, look, e);
 
-	if (r == 0 && named_luks && !img->layer.is_container) {
-		vd_fail(e, VD_ECORRUPT, "%s has no LUKS header", img->path);
-		return vd_hint(e, VD_ECORRUPT, "leave the format out, or name the one it has");
-	}
-	return r;
+	return vd_layer_open(img, opts, look, e);
 }
 
 int vd_image_open_below(struct vd_host *host, const struct vd_format *format, const char *path,
@@ -186,8 +181,6 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	r = host->open(host, path, io_flags, &io, e);
 	if (r == 0 && !format)
 		r = pick_format(img, io, opts->format, e);
-	if (r == 0 && !format)
-		r = refuse_probed_raw(img, opts, e);
 	if (r == 0)
 		r = vd_set_new(&so, io, &img->set, e);
 	if (r < 0)
@@ -201,6 +194,8 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 		r = vd_chain_open(host, img, opts, e);
 	if (r == 0)
 		r = open_layer(img, opts, e);
+	if (r == 0 && !format)
+		r = refuse_probed_raw(img, opts, e);
 	if (r == 0)
 		r = vd_image_measure(img, e);
 	if (r < 0)

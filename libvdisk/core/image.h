@@ -4,7 +4,7 @@
  *
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; shape.c,
- * snapshot.c and resize.c change the image as a whole, rebase.c and mergedown.c its chain; check.c checks and mends it;
+ * snapshot.c, resize.c and keyslots.c change the image as a whole, rebase.c and mergedown.c its chain; check.c checks and mends it;
  * copy.c and compare.c are the long jobs; queue.c does what read.c, write.c and flush.c do beside its caller.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
@@ -134,6 +134,11 @@ int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool lo
 /* Makes a volume key and a header for opts->key; *header is malloc'ed. The layer is ready for use. */
 int vd_layer_create(struct vd_layer *l, const struct vd_create_opts *opts, bool is_container, uint8_t **header,
 		    size_t *header_len, struct vd_error *e) VD_MUST_CHECK;
+/* A private copy of the LUKS header, key material and all; malloc'ed. With the control lock held, or alone. */
+int vd_layer_read_header(struct vd_image *img, bool is_container, uint8_t **header, size_t *header_len,
+			 struct vd_error *e) VD_MUST_CHECK;
+/* Bytes of the header over those at `at`, and a flush. */
+int vd_layer_write_header(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t at, struct vd_error *e) VD_MUST_CHECK;
 void vd_layer_fini(struct vd_layer *l);
 
 /* chain.c: opens the parent that img->info names, through the gate, and its parents. */

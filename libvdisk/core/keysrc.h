@@ -47,4 +47,38 @@ uint64_t vd_luks_payload_off(enum vd_luks_type type);
 int vd_luks_format(const struct vd_luks_format_opts *opts, const struct vd_secret *vk, const struct vd_key *key,
 		   uint8_t **out, size_t *out_len, struct vd_error *e) VD_MUST_CHECK;
 
+/* ---- changing keyslots ---- */
+
+#define VD_LUKS_STEPS_MAX 4
+/*
+ * A change of a header: its new bytes, as many as before, and the order in which they go to the disk. With a flush after
+ * each step a keyslot of before or of after opens at every instant, whatever a torn step leaves.
+ */
+struct vd_luks_edit {
+	uint8_t *now;                   /* malloc'ed */
+	size_t len;
+	uint32_t slot;                  /* that came or went */
+	struct vd_luks_step {
+		uint64_t off, len;
+	} steps[VD_LUKS_STEPS_MAX];
+	size_t n_steps;
+};
+void vd_luks_edit_free(struct vd_luks_edit *edit);
+
+struct vd_luks_slot_opts {
+	const char *label, *kind;       /* LUKS2; judged by the caller: short, without what JSON would escape */
+	uint64_t created;               /* seconds since 1970 */
+	struct vd_kdf_opts kdf;
+};
+/*
+ * Adds a keyslot for `new`, whose costs are read back and which is opened once, to a header that `any` opens. VD_EKEY,
+ * VD_ENOSPC when all slots are in use.
+ */
+int vd_luks_add_slot(struct vd_bytes header, const struct vd_key *any, const struct vd_key *new,
+		     const struct vd_luks_slot_opts *opts, struct vd_luks_edit *edit, struct vd_error *e) VD_MUST_CHECK;
+/* Removes a keyslot that is in use, the last one too: whether that may be is the caller's to ask. */
+int vd_luks_remove_slot(struct vd_bytes header, uint32_t slot, struct vd_luks_edit *edit, struct vd_error *e) VD_MUST_CHECK;
+/* Which keyslot the key opens, or VD_EKEY. Takes seconds by design. */
+int vd_luks_find_slot(struct vd_bytes header, const struct vd_key *key, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
+
 #endif

@@ -47,34 +47,99 @@ static int no_key(const struct vd_image *img, struct vd_error *e)
 	return vd_hint(e, VD_ENOKEY, "give the key by --key-file, --passphrase-file or another key option");
 }
 
-/* The LUKS header at the start of the key area or container, as a private copy: bytes that cannot change between judging and use. */
-static int read_header(struct vd_image *img, uint64_t at, uint64_t limit, uint8_t **header, size_t *header_len,
+/* ---- the header's bytes ----------------------------------------------------------------------------------- */
+
+static uint64_t header_limit(const struct vd_image *img, bool is_container)
+{
+	return is_container ? img->info.size : img->info.key_area_len;
+}
+
+static uint64_t header_start(const struct vd_image *img, bool is_container)
+{
+	return is_container ? 0 : img->info.key_area_off;
+}
+
+/* Byte `at` of the header on the host: *run says where, and for how many bytes. A key area is one piece of file 0. */
+static int find_header(struct vd_image *img, bool is_container, uint64_t at, size_t len, struct vd_run *run,
 		       struct vd_error *e)
 {
+	size_t one = 1;
+
+	if (is_container)
+		return img->format->map(img->state, at, len, VD_MAP_TO_READ, run, &one, e);
+	*run = (struct vd_run){ .where = VD_DATA, .len = len, .host_off = img->info.key_area_off + at };
+	return 0;
+}
+
+static int read_header_part(struct vd_image *img, bool is_container, uint8_t *buf, size_t len, uint64_t at,
+			    struct vd_error *e)
+{
+	int r = 0;
+
+	for (size_t n; len && r == 0; buf += n, at += n, len -= n) {
+		struct vd_run run;
+
+		r = find_header(img, is_container, at, len, &run, e);
+		if (r < 0)
+			return r;
+		n = vd_min_u64(len, run.len);
+		if (run.where == VD_DATA)
+			r = vd_set_pread(img->set, run.file, buf, n, run.host_off, e);
+		else if (run.where == VD_PACKED)
+			return vd_fail(e, VD_EUNSUPPORTED, "%s: its LUKS header lies in compressed units", img->path);
+		else
+			memset(buf, 0, n);
+	}
+	return r;
+}
+
+int vd_layer_read_header(struct vd_image *img, bool is_container, uint8_t **header, size_t *header_len, struct vd_error *e)
+{
+	uint64_t limit = header_limit(img, is_container), len = 0, start = header_start(img, is_container);
 	vd_auto_free uint8_t *buf = NULL;
 	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
-	uint64_t len = 0;
-	int r = vd_set_pread(img->set, 0, head, vd_min_u64(sizeof(head), limit), at, e);
+	int r = read_header_part(img, is_container, head, vd_min_u64(sizeof(head), limit), 0, e);
 
 	if (r < 0)
 		return r;
 	if (!vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &len)) {
-		vd_fail_at(e, VD_ECORRUPT, at, "%s: there is no LUKS header where the image says it is", img->path);
-		return vd_hint(e, VD_ECORRUPT, "restore the header from a backup of it: without it the data is lost");
+		vd_fail_at(e, VD_ECORRUPT, start, is_container ? "%s has no LUKS header" :
+			   "%s: there is no LUKS header where the image says it is", img->path);
+		return vd_hint(e, VD_ECORRUPT, "vdisk key restore-header brings a lost header back from a backup of it: without it "
+			       "the data is lost");
 	}
 	if (len > limit || len > MAX_HEADER)
-		return vd_fail_at(e, VD_ECORRUPT, at, "%s: the LUKS header claims %llu bytes, there are %llu", img->path,
+		return vd_fail_at(e, VD_ECORRUPT, start, "%s: the LUKS header claims %llu bytes, there are %llu", img->path,
 				  (unsigned long long)len, (unsigned long long)limit);
 	r = vd_alloc(1, len, &buf, e);
-	if (r < 0)
-		return r;
-	r = vd_set_pread(img->set, 0, buf, len, at, e);
+	if (r == 0)
+		r = read_header_part(img, is_container, buf, len, 0, e);
 	if (r < 0)
 		return r;
 	*header = vd_steal(&buf);
 	*header_len = len;
 	return 0;
 }
+
+int vd_layer_write_header(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t at, struct vd_error *e)
+{
+	int r = 0;
+
+	for (size_t n; len && r == 0; buf += n, at += n, len -= n) {
+		struct vd_run run;
+
+		r = find_header(img, img->layer.is_container, at, len, &run, e);
+		if (r < 0)
+			return r;
+		if (run.where != VD_DATA || (run.flags & VD_RUN_SHARED))
+			return vd_fail(e, VD_EUNSUPPORTED, "%s: its LUKS header cannot be changed where it lies", img->path);
+		n = vd_min_u64(len, run.len);
+		r = vd_set_pwrite(img->set, run.file, buf, n, run.host_off, e);
+	}
+	return r < 0 ? r : vd_set_flush(img->set, e);
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------- */
 
 static int unlock_luks(struct vd_image *img, struct vd_bytes header, const struct vd_open_opts *opts, struct vd_error *e)
 {
@@ -108,26 +173,30 @@ static int judge_key_area(struct vd_image *img, struct vd_error *e)
 	return r;
 }
 
-static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, uint64_t at, uint64_t limit,
-		     bool is_container, struct vd_error *e)
+static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, bool is_container, struct vd_error *e)
 {
 	struct vd_layer *l = &img->layer;
 	vd_auto_free uint8_t *header = NULL;
 	size_t len = 0;
-	int r = read_header(img, at, limit, &header, &len, e);
+	int r = vd_layer_read_header(img, is_container, &header, &len, e);
 
-	if (r < 0)
-		return r;
-	r = vd_luks_inspect((struct vd_bytes){ header, len }, is_container ? limit : 0, &l->luks, e);
-	if (r < 0)
-		return vd_error_prefix(e, r, "%s: ", img->path);
-	if (!is_container)
-		r = judge_key_area(img, e);
-	if (r < 0)
-		return r;
 	l->encryption = VD_ENCRYPTED_LUKS;
-	l->luks.header_off = at;
 	l->is_container = is_container;
+	if (r == 0) {
+		r = vd_luks_inspect((struct vd_bytes){ header, len }, is_container ? img->info.size : 0, &l->luks, e);
+		r = r < 0 ? vd_error_prefix(e, r, "%s: ", img->path) : 0;
+	}
+	if (r == 0 && !is_container)
+		r = judge_key_area(img, e);
+	/* An act on the image's shape needs no header, and one of them brings it back. */
+	if (r < 0 && (opts->flags & VD_OPEN_CONTROL) && (r == VD_ECORRUPT || r == VD_EUNSUPPORTED)) {
+		l->luks = (struct vd_luks_info){ 0 };
+		l->sector_size = UNIT;
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	l->luks.header_off = header_start(img, is_container);
 	l->payload_off = is_container ? l->luks.payload_off : 0;
 	l->sector_size = is_container ? l->luks.sector_size : UNIT;
 	l->tweak = is_container ? VD_TWEAK_GUEST : img->info.tweak;
@@ -162,10 +231,15 @@ static int holds_luks(struct vd_image *img, bool *yes, struct vd_error *e)
 {
 	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
 	uint64_t ignored;
-	int r = vd_set_pread(img->set, 0, head, vd_min_u64(sizeof(head), img->info.size), 0, e);
+	int r = read_header_part(img, true, head, vd_min_u64(sizeof(head), img->info.size), 0, e);
 
 	*yes = r == 0 && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
 	return r;
+}
+
+static bool is_named_luks(const struct vd_open_opts *opts)
+{
+	return opts->format && !strcmp(opts->format, "luks");
 }
 
 int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool look_for_container, struct vd_error *e)
@@ -176,7 +250,7 @@ int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool lo
 
 	switch (i->encryption) {
 	case VD_ENCRYPTED_LUKS:
-		return open_luks(img, opts, i->key_area_off, i->key_area_len, false, e);
+		return open_luks(img, opts, false, e);
 	case VD_ENCRYPTED_LEGACY_AES:
 		return open_legacy_aes(img, opts, e);
 	case VD_PLAIN:
@@ -185,9 +259,9 @@ int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool lo
 	if (!look_for_container)
 		return 0;
 	r = holds_luks(img, &is_luks, e);
-	if (r < 0 || !is_luks)
+	if (r < 0 || !(is_luks || is_named_luks(opts)))
 		return r;
-	return open_luks(img, opts, 0, i->size, true, e);
+	return open_luks(img, opts, true, e);
 }
 
 static int make_volume_key(enum vd_cipher cipher, struct vd_secret *vk, struct vd_error *e)

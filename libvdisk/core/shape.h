@@ -14,4 +14,9 @@ int vd_shape_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, struct
 /* Inside fn: no table is dirty and no range in quarantine afterwards. */
 int vd_shape_settle(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 
+/* keyslots.c, for keyheader.c: VD_EUNSUPPORTED unless the image has a LUKS header. */
+int vd_keyslots_judge(const struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+/* After a change, inside fn: the disk holds these bytes, and the handle learns what they say. */
+int vd_keyslots_read_back(struct vd_image *img, struct vd_bytes now, struct vd_error *e) VD_MUST_CHECK;
+
 #endif

@@ -347,12 +347,16 @@ VD_PUBLIC void vd_queue_free(struct vd_queue *q);
 /* ---- knowing ------------------------------------------------------------------------------------------ */
 
 #define VD_MAX_SLOTS 32
+#define VD_LABEL_MAX 64                 /* bytes of a keyslot's label, NUL and all */
 struct vd_slot_info {
 	uint32_t index;
 	const char *kdf;                /* "pbkdf2", "argon2i", "argon2id" */
 	const char *hash;               /* for pbkdf2 */
 	uint64_t iterations;
 	uint32_t memory_kib, parallel;
+	bool is_weak;                   /* guesses at a human's passphrase are cheap */
+	char label[VD_LABEL_MAX], kind[16];     /* "" where nothing says */
+	uint64_t created;               /* seconds since 1970; 0: not known */
 };
 struct vd_luks_info {
 	uint32_t version;               /* 1 or 2; 0: not LUKS */
@@ -497,6 +501,43 @@ VD_PUBLIC int vd_snapshot_delete(struct vd_image *img, const char *name, struct 
 enum vd_resize_flag { VD_RESIZE_SHRINK = 1 };   /* allow a smaller size: what lies past it is lost */
 /* Grown, the disk reads as zeros where it is new (a LUKS container of raw: as noise). */
 VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flags, struct vd_error *e) VD_MUST_CHECK;
+
+/* ---- keyslots ----------------------------------------------------------------------------------------- */
+
+/*
+ * Keyslots of the LUKS header that the image keeps; each holds the same volume key under another secret. Who has once had
+ * the volume key has it for ever: a new passphrase locks out those who never unlocked the disk, and a copy of the old
+ * header takes the old one. All calls are acts on the image's shape, as above, but for a crash: at every instant at least
+ * one keyslot of before or of after opens. VD_EUNSUPPORTED: the image has no LUKS header.
+ */
+struct vd_keyslot_opts {
+	size_t struct_size;
+	const char *label;              /* LUKS2 keeps it: UTF-8 without control characters, quotes, backslashes. NULL: none */
+	const char *kind;               /* the same, up to 15 bytes; NULL: "passphrase" */
+	struct vd_kdf_opts kdf;
+};
+/* A keyslot for `new_key`; `any` is a secret that opens the image now. The new slot has been opened before it counts. VD_ENOSPC: all are in use. */
+VD_PUBLIC int vd_keyslot_add(struct vd_image *img, const struct vd_key *any, const struct vd_key *new_key,
+			     const struct vd_keyslot_opts *opts, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
+/* A keyslot for `new_key`, then that of `old_key` goes: in this order, so a failure leaves both or the old one. */
+VD_PUBLIC int vd_keyslot_change(struct vd_image *img, const struct vd_key *old_key, const struct vd_key *new_key,
+				const struct vd_keyslot_opts *opts, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
+enum vd_keyslot_flag { VD_KEYSLOT_LAST = 1 };   /* allow to remove the last one: without a header backup the data is lost then */
+VD_PUBLIC int vd_keyslot_remove(struct vd_image *img, uint32_t slot, unsigned flags, struct vd_error *e) VD_MUST_CHECK;
+/* Which keyslot the secret opens; VD_EKEY: none. On any handle. */
+VD_PUBLIC int vd_keyslot_find(struct vd_image *img, const struct vd_key *key, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
+
+/*
+ * The header with all its keyslots as a file, mode 0600, whose bytes cryptsetup knows as a header backup. VD_EEXIST: the file
+ * is there. It opens the disk with every secret of now, for ever: guard it like the disk. On any handle.
+ */
+VD_PUBLIC int vd_header_backup(struct vd_image *img, const char *path, struct vd_error *e) VD_MUST_CHECK;
+/*
+ * The header of the file in place of the image's. Refused untouched (VD_EMISMATCH) when it is for another disk: `key` has to
+ * open it, and cipher, place of the payload and, where the image's own header can still be read, UUID have to be the same.
+ * After a crash in the middle the call is to be made again: the file is the sound copy meanwhile.
+ */
+VD_PUBLIC int vd_header_restore(struct vd_image *img, const char *path, const struct vd_key *key, struct vd_error *e) VD_MUST_CHECK;
 
 /* ---- long jobs ---------------------------------------------------------------------------------------- */
 

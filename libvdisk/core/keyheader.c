@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Backs up the LUKS header of an image to a file and puts it back. Single keyslots are keyslots.c's. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/keysrc.h"
+#include "libvdisk/core/shape.h"
+
+#define BACKUP_UNIT 4096        /* cryptsetup reads backups in whole pages */
+#define BACKUP_MAX (128u << 20) /* longest LUKS2 header: see layer.c */
+
+/* ---- backup ------------------------------------------------------------------------------------------------ */
+
+static int write_file(struct vd_output *out, struct vd_io *io, struct vd_bytes header, struct vd_error *e)
+{
+	int r = vd_io_pwrite(io, header.p, header.len, 0, e);
+
+	if (r == 0)
+		r = vd_io_truncate(io, vd_round_up(header.len, BACKUP_UNIT), e);
+	if (r == 0)
+		r = vd_io_flush(io, e);
+	return r < 0 ? r : vd_output_commit(out, e);
+}
+
+VD_PUBLIC int vd_header_backup(struct vd_image *img, const char *path, struct vd_error *e)
+{
+	vd_auto_free uint8_t *header = NULL;
+	struct vd_output out = { 0 };
+	struct vd_io *io = NULL;
+	size_t len = 0;
+	int r = vd_keyslots_judge(img, e), c;
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&img->control);
+	r = vd_layer_read_header(img, img->layer.is_container, &header, &len, e);
+	pthread_rwlock_unlock(&img->control);
+	if (r == 0)
+		r = vd_output_open(vd_host_os(), path, false, &out, &io, e);
+	if (r < 0)
+		return r;
+	r = write_file(&out, io, (struct vd_bytes){ header, len }, e);
+	if (r < 0)
+		vd_output_abandon(&out);
+	c = vd_io_close(io, r < 0 ? NULL : e);
+	return r < 0 ? r : c;
+}
+
+/* ---- restore ----------------------------------------------------------------------------------------------- */
+
+/* The header in the file: its bytes without the padding. */
+static int read_file(const char *path, uint8_t **out, size_t *out_len, struct vd_error *e)
+{
+	struct vd_host *host = vd_host_os();
+	vd_auto_free uint8_t *bytes = NULL;
+	struct vd_io *io = NULL;
+	uint64_t size = 0, extent = 0;
+	int r = host->open(host, path, 0, &io, e);
+
+	if (r < 0)
+		return r;
+	r = vd_io_size(io, &size, e);
+	if (r == 0 && (size < 2 * BACKUP_UNIT || size > BACKUP_MAX))
+		r = vd_fail(e, VD_ECORRUPT, "%s: a file of %llu bytes is no LUKS header backup", path, (unsigned long long)size);
+	if (r == 0)
+		r = vd_alloc(1, size, &bytes, e);
+	if (r == 0)
+		r = vd_io_pread_exact(io, bytes, size, 0, e);
+	vd_io_abort(io);
+	if (r < 0)
+		return r;
+	if (!vd_luks_probe((struct vd_bytes){ bytes, size }, &extent) || extent > size)
+		return vd_fail(e, VD_ECORRUPT, "%s: it is no LUKS header backup, or cut short", path);
+	*out = vd_steal(&bytes);
+	*out_len = extent;
+	return 0;
+}
+
+struct restore {
+	const char *path;
+	const struct vd_key *key;
+};
+
+static int mismatch(const struct vd_image *img, const char *path, const char *what, struct vd_error *e)
+{
+	vd_fail(e, VD_EMISMATCH, "%s: this header backup is for another disk than %s: %s", path, img->path, what);
+	return vd_hint(e, VD_EMISMATCH, "nothing was changed; with the wrong header the data would be lost");
+}
+
+/* What can be known of the disk without its own header: where its payload lies, and how large the header may be. */
+static int judge_fit(const struct vd_image *img, const char *path, const struct vd_luks_info *backup, size_t len,
+		     struct vd_error *e)
+{
+	const struct vd_luks_info *own = &img->layer.luks;
+	uint64_t room = img->layer.is_container ? img->info.size : img->info.key_area_len;
+
+	if (len > room)
+		return mismatch(img, path, "it does not fit", e);
+	if (!img->layer.is_container && backup->version != 1)
+		return mismatch(img, path, "an image's own header is LUKS1", e);
+	if (!own->version)
+		return 0;
+	if (strcmp(own->uuid, backup->uuid))
+		return mismatch(img, path, "the UUIDs differ", e);
+	if (own->version != backup->version || own->key_bits != backup->key_bits || strcmp(own->mode, backup->mode) ||
+	    (img->layer.is_container && (own->payload_off != backup->payload_off || own->sector_size != backup->sector_size)))
+		return mismatch(img, path, "it says otherwise of version, cipher or place of the payload", e);
+	return 0;
+}
+
+static int restore(struct vd_image *img, const void *arg, struct vd_error *e)
+{
+	const struct restore *q = arg;
+	vd_auto_free uint8_t *header = NULL;
+	struct vd_luks_info info;
+	uint32_t slot;
+	size_t len = 0;
+	int r = read_file(q->path, &header, &len, e);
+
+	if (r < 0)
+		return r;
+	r = vd_luks_inspect((struct vd_bytes){ header, len }, img->layer.is_container ? img->info.size : 0, &info, e);
+	if (r == 0)
+		r = judge_fit(img, q->path, &info, len, e);
+	if (r == 0)
+		r = vd_luks_find_slot((struct vd_bytes){ header, len }, q->key, &slot, e);
+	if (r < 0)
+		return vd_error_prefix(e, r, "%s: ", q->path);
+	/* Key material before what names it; the file is the sound copy until both are there. */
+	r = vd_layer_write_header(img, header + BACKUP_UNIT, len - BACKUP_UNIT, BACKUP_UNIT, e);
+	if (r == 0)
+		r = vd_layer_write_header(img, header, BACKUP_UNIT, 0, e);
+	return r < 0 ? r : vd_keyslots_read_back(img, (struct vd_bytes){ header, len }, e);
+}
+
+VD_PUBLIC int vd_header_restore(struct vd_image *img, const char *path, const struct vd_key *key, struct vd_error *e)
+{
+	const struct restore q = { path, key };
+	int r = vd_keyslots_judge(img, e);
+
+	return r < 0 ? r : vd_shape_run(img, restore, &q, e);
+}
