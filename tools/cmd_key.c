@@ -24,6 +24,7 @@ static const struct opt slot_options[] = {
 	  .help = "back the header up to FILE before anything is changed" },
 	{ .name = "last", .kind = OPT_FLAG, .where = WHERE(last_slot),
 	  .help = "remove: even the last keyslot, after which nothing opens the disk" },
+	{ .name = "yes", .letter = 'y', .kind = OPT_FLAG, .where = WHERE(yes), .help = "remove --last: do not ask" },
 	{ .name = "qr", .kind = OPT_FLAG, .where = WHERE(qr), .help = "recovery: show the key as a QR code, too" },
 	{ 0 },
 };

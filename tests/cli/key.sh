@@ -1,0 +1,100 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# vdisk key: keyslots listed, added, changed and removed, recovery keys, and headers backed up and brought back.
+. "$SRCDIR/tests/support/lib.sh"
+. "$SRCDIR/tests/support/json.sh"
+requires qemu-img cryptsetup perl
+
+printf old > old; printf new > new; printf wrong > wrong
+yes 'a line of text' | head -c 4194304 > disk.raw
+
+opens() { "$VDISK" compare -q --key-file "$2" disk.raw "$1"; }
+slots() { "$VDISK" key list --output=json "$1" | perl -MJSON::PP -e 'local $/; print join " ", map $_->{index}, @{decode_json(<STDIN>)->{keyslots}}'; }
+
+# on KIND OPTIONS: what holds for every kind of encrypted image
+on() {
+	kind=$1
+	shift
+	rm -f d before.hdr
+	"$VDISK" encrypt -q --key-file old "$@" disk.raw d
+	check "$kind: add" "$VDISK" key add -q --key-file old --new-key-file new $cost --header-backup before.hdr d
+	opens d old && opens d new; claim "$kind: both keys open the disk"
+	[ "$(slots d)" = "0 1" ]; claim "$kind: list shows two keyslots"
+	check "$kind: verify" "$VDISK" key verify --key-file new d
+	grep -q 'keyslot 1 opens' "$stdout"; claim "$kind: verify names the keyslot"
+	check_fails 12 "$kind: verify refuses a wrong key" "$VDISK" key verify --key-file wrong d
+	check "$kind: remove" "$VDISK" key remove -q d 0
+	check_fails 12 "$kind: the key that was removed opens nothing" "$VDISK" key verify --key-file old d
+	check_fails 64 "$kind: the last keyslot stays" "$VDISK" key remove d 1
+	check_fails 15 "$kind: with --last it takes a yes" "$VDISK" key remove --last d 1 < /dev/null
+	check "$kind: change" "$VDISK" key change -q --key-file new --new-key-file old $cost d
+	opens d old && [ "$(slots d | wc -w)" = 1 ]; claim "$kind: change leaves the new key alone"
+	check "$kind: recovery" "$VDISK" key recovery --key-file old $cost d
+	tr -d '\n' < "$stdout" > recovery
+	grep -Exq '([cbdefghijklnrtuv]{8}-){7}[cbdefghijklnrtuv]{8}' recovery; claim "$kind: the recovery key has 256 bits in groups"
+	opens d recovery; claim "$kind: the recovery key opens the disk"
+	# Which brings back the key that was removed: a backup of the header is a key, too.
+	check "$kind: restore" "$VDISK" key restore-header -q --key-file old d before.hdr
+	opens d old && [ "$(slots d)" = 0 ]; claim "$kind: the header is what it was"
+}
+
+cost='--pbkdf-iterations 1000'
+on luks1 -O raw $cost
+cryptsetup luksDump d > /dev/null; claim "luks1: cryptsetup reads the header"
+on qcow2 $cost
+qemu-img check -q --object secret,id=s,file=old --image-opts driver=qcow2,file.filename=d,encrypt.key-secret=s; claim "qcow2: qemu-img finds no fault"
+cost='--pbkdf-iterations 4 --pbkdf-memory 32'
+on luks2 -O raw --type luks2 $cost
+cryptsetup open --test-passphrase --key-file old d; claim "luks2: cryptsetup opens it"
+
+# ---- labels
+check "luks2 keeps a label" "$VDISK" key add -q --key-file old --new-key-file new $cost --label 'backup server' d
+"$VDISK" key list d | grep '^1 .*key .*backup server' > /dev/null; claim "list shows kind and label"
+cryptsetup luksDump d | grep -q vdisk-keyslot; claim "the label is a token of LUKS2"
+"$VDISK" key remove -q d 1
+! cryptsetup luksDump d | grep -q vdisk-keyslot; claim "and goes with its keyslot"
+check_fails 64 "a label without end is refused" "$VDISK" key add -q --key-file old --new-key-file new --label "$(head -c 99 /dev/zero | tr '\0' x)" d
+check_fails 64 "a label that JSON would escape is refused" "$VDISK" key add -q --key-file old --new-key-file new --label 'a"b' d
+"$VDISK" encrypt -q -O raw --key-file old --pbkdf-iterations 1000 disk.raw one
+check_fails 63 "luks1 has no place for a label, and says so" "$VDISK" key add -q --key-file old --new-key-file new --label x one
+
+# ---- costs
+"$VDISK" key list one | grep '^0 .*WEAK' > /dev/null; claim "a cheap keyslot is told as weak"
+"$VDISK" key add -q --key-file old --new-key-file new one
+"$VDISK" key list one | grep '^1 .*1000000 iterations$' > /dev/null; claim "a new keyslot has the cost of the house"
+
+# ---- backups
+rm -f ours.hdr theirs.hdr
+"$VDISK" key backup-header -q one ours.hdr && cryptsetup luksHeaderBackup one --header-backup-file theirs.hdr
+cmp -s ours.hdr theirs.hdr; claim "a backup is the bytes of cryptsetup's"
+[ "$(stat -c %a ours.hdr)" = 600 ]; claim "only its owner reads it"
+check_fails 1 "a backup replaces no file" "$VDISK" key backup-header one ours.hdr
+"$VDISK" encrypt -q -O raw --key-file old --pbkdf-iterations 1000 disk.raw other
+check_fails 10 "another disk's header is refused" "$VDISK" key restore-header --key-file old other ours.hdr
+opens other old; claim "and nothing is changed by it"
+check_fails 12 "a header that the key does not open is refused" "$VDISK" key restore-header --key-file wrong one ours.hdr
+head -c 100000 ours.hdr > short.hdr
+check_fails 1 "half a backup is refused" "$VDISK" key restore-header --key-file old one short.hdr
+dd if=/dev/zero of=one bs=4096 count=2 conv=notrunc status=none
+check "a header that was overwritten comes back" "$VDISK" key restore-header -f luks --key-file old one ours.hdr
+opens one old && opens one new; claim "with both keys"
+
+"$VDISK" encrypt -q --key-file old --pbkdf-iterations 1000 disk.raw q.qcow2
+"$VDISK" key backup-header -q q.qcow2 q.hdr
+off=$("$VDISK" info --output=json q.qcow2 | perl -MJSON::PP -e 'local $/; print decode_json(<STDIN>)->{vdisk}{encryption}{"header-offset"} // 65536')
+dd if=/dev/zero of=q.qcow2 bs=1 seek="$off" count=8192 conv=notrunc status=none
+check_fails 1 "a qcow2 without its LUKS header does not open" "$VDISK" info q.qcow2
+check "and its header comes back, too" "$VDISK" key restore-header --key-file old q.qcow2 q.hdr
+opens q.qcow2 old; claim "the disk is whole"
+
+# ---- what is no encrypted image
+qemu-img create -q -f qcow2 plain.qcow2 1M
+check_fails 63 "a plain image has no keyslots" "$VDISK" key list plain.qcow2
+check_fails 64 "an unknown act is told" "$VDISK" key lsit plain.qcow2
+grep -q 'did you mean list' "$stderr"; claim "with the near one"
+
+# ---- secrets stay out of sight
+"$VDISK" key recovery -q --key-file old --pbkdf-iterations 1000 one > shown
+key=$(cat shown)
+! grep -rlF "$key" . --include='*' --exclude=shown; claim "no file holds the recovery key"
+done_testing
