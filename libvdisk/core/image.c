@@ -139,13 +139,13 @@ static int pick_format(struct vd_image *img, struct vd_io *io, const char *name,
 	return vd_fail(e, VD_EUNSUPPORTED, "%s: unknown format '%s'", img->path, name);
 }
 
-/* A guest can write any header into a raw disk: who writes must say that it is raw. Into a LUKS container it writes none. */
+/* A guest can write any header into a raw disk: who writes must say that it is raw. What a LUKS header says is for keys to tell. */
 static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
-	if (opts->format || !img->writable || img->format != &vd_format_raw || img->layer.is_container)
+	if (opts->format || !img->writable || img->format != &vd_format_raw || (img->is_control && img->layer.is_container))
 		return 0;
 	vd_fail(e, VD_EARG, "%s has no known header: writing to it needs the format named", img->path);
-	return vd_hint(e, VD_EARG, "say -f raw if that is what it is");
+	return vd_hint(e, VD_EARG, "say -f raw or -f luks if that is what it is");
 }
 
 static int open_layer(struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
