@@ -52,6 +52,7 @@ static void raw_describe(const void *st, struct vd_format_info *i)
 	i->size = s->size;
 	i->unit = 1;
 	i->fill_unit = 1;
+	i->is_flat = true;
 }
 
 static int raw_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n,

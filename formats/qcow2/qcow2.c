@@ -77,6 +77,7 @@ static int qcow2_open(void *st, const struct vd_open *o, struct vd_error *e)
 	s->set = o->set;
 	s->meta = o->meta;
 	s->space = o->space;
+	s->scrubs = o->scrubs;
 	if (r == 0)
 		r = vd_qcow2_header_read(s, io, size, e);
 	if (r < 0)
@@ -116,12 +117,14 @@ static void qcow2_describe(const void *st, struct vd_format_info *i)
 
 	*i = (struct vd_format_info){
 		.size = s->h.size,
-		.unit = s->cluster_size,
+		.unit = s->cluster_size, .zero_unit = s->sub_size,
 		/* Not the subcluster: see qcow2_write.c. */
 		.fill_unit = s->cluster_size,
 		/* qemu refuses to make compressed clusters of encrypted images, and data files hold no compressed ones. */
 		.packs = !s->h.crypt_method && !s->payload_file,
 		.codec = s->codec,
+		.links_zeros = s->h.version > 2 && !s->payload_file,
+		.is_flat = s->payload_file != 0, .flat_file = s->payload_file,
 		.encryption = encryption[s->h.crypt_method],
 		.tweak = s->h.crypt_method == 1 ? VD_TWEAK_GUEST : VD_TWEAK_HOST,
 		.key_area_off = s->key_area_off, .key_area_len = s->key_area_len,
@@ -189,6 +192,7 @@ const struct vd_format vd_format_qcow2 = {
 	.cancel = vd_qcow2_cancel,
 	.punch = vd_qcow2_punch,
 	.freed = vd_qcow2_freed,
+	.disown = vd_qcow2_disown,
 	.snap = &vd_qcow2_snap_ops,
 	.reach = vd_qcow2_reach,
 	.resize = vd_qcow2_resize,

@@ -143,6 +143,7 @@ struct vd_qcow2 {
 	/* Under the allocation lock. */
 	uint64_t host_limit;            /* a device ends here; UINT64_MAX for files */
 	uint64_t next_free;             /* cluster number: none below is free */
+	bool scrubs;                    /* all space that becomes free is released to the core first */
 	uint64_t packed_next;           /* where the next compressed cluster may begin; 0: in a new cluster */
 	uint64_t reft_born;             /* vd_meta_n_snapshots() when the refcount table moved */
 	bool reft_has_moved;
@@ -215,6 +216,7 @@ int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off,
 /* One owner less for each cluster that the range touches. */
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e);
+int vd_qcow2_disown(void *st, const struct vd_range *range, struct vd_space_batch *last, struct vd_error *e);
 /* Where the last cluster that has an owner ends. */
 int vd_qcow2_last_used(const struct vd_qcow2 *s, uint64_t *end, struct vd_error *e) VD_MUST_CHECK;
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Makes ranges read as zeros by changing tables alone. Where that cannot be had, the core writes zeros. */
+/* Makes ranges read as zeros by changing tables alone. Where that cannot be had, the core writes zeros, or discards nothing. */
 #include "formats/qcow2/qcow2.h"
 
 struct zeros {
 	uint64_t off, end;
 	bool keeps_holes;               /* nothing lies below: a hole reads as zeros */
 	bool has_zero_clusters;         /* version 3 */
+	bool discards;                  /* zeros keep no host space */
 };
 
 static void zero_cluster(const struct vd_qcow2 *s, const void *ctx, uint64_t cluster_off,
@@ -15,7 +16,9 @@ static void zero_cluster(const struct vd_qcow2 *s, const void *ctx, uint64_t clu
 	uint32_t bits = vd_qcow2_sub_bits(s, cluster_off, z->off, z->end);
 	bool is_hole = !c->is_packed && !c->allocated && !c->zero;
 
-	if (c->zero == s->sub_mask || (is_hole && z->keeps_holes))
+	if (is_hole && z->keeps_holes)
+		return;
+	if (c->zero == s->sub_mask && !(z->discards && c->has_host && bits == s->sub_mask))
 		return;
 	if (bits != s->sub_mask) {
 		c->allocated &= ~bits;
@@ -64,7 +67,8 @@ int vd_qcow2_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode
 		   struct vd_error *e)
 {
 	struct vd_qcow2 *s = st;
-	struct zeros z = { .off = off, .keeps_holes = !s->backing_file && mode != VD_PUNCH_MASK, .has_zero_clusters = s->h.version > 2 };
+	struct zeros z = { .off = off, .keeps_holes = !s->backing_file && mode != VD_PUNCH_MASK,
+			  .has_zero_clusters = s->h.version > 2, .discards = mode == VD_PUNCH_DISCARD };
 	uint64_t first = vd_round_down(off, s->cluster_size), l2_off;
 	bool is_owned, can = true;
 	int r;
@@ -72,8 +76,7 @@ int vd_qcow2_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode
 	*done = 0;
 	choose(s, off, len, &z.end);
 	/* A raw data file shows what is in it, zeros included. */
-	if (z.end == off || s->is_raw_external ||
-	    !(z.has_zero_clusters || z.keeps_holes))
+	if (z.end == off || s->is_raw_external || !(z.has_zero_clusters || z.keeps_holes))
 		return 0;
 	r = vd_qcow2_l1_lookup(s, off / s->l2_span, 0, &l2_off, &is_owned, e);
 	if (r == 0 && (l2_off || !z.keeps_holes))

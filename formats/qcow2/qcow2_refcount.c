@@ -87,31 +87,43 @@ static int store(struct vd_qcow2 *s, const struct window *w, uint64_t cluster, u
 
 /* ---- counting ------------------------------------------------------------------------------------------- */
 
-/* The last owner is gone: what the cluster was known for is void. */
-static void became_free(struct vd_qcow2 *s, uint64_t cluster)
+/* A change of counts by one. */
+struct change {
+	bool up;
+	bool to_host;
+	struct vd_space_batch *last;    /* down: not NULL takes the clusters that have no other owner, which they keep */
+};
+
+/* The last owner goes: what the cluster was known for is void. */
+static int last_owner_goes(struct vd_qcow2 *s, uint64_t cluster, const struct change *c, struct vd_error *e)
 {
-	vd_meta_forget(s->meta, 0, cluster * s->cluster_size, s->cluster_size);
-	s->next_free = vd_min_u64(s->next_free, cluster);
+	uint64_t off = cluster * s->cluster_size;
+
+	vd_meta_forget(s->meta, 0, off, s->cluster_size);
 	if (s->packed_next / s->cluster_size == cluster)
 		s->packed_next = 0;
+	if (c->last)
+		return vd_space_batch_add(c->last, (struct vd_range){ .host_off = off, .len = s->cluster_size,
+								      .to_host = c->to_host }, e);
+	s->next_free = vd_min_u64(s->next_free, cluster);
+	return 0;
 }
 
-static int step(struct vd_qcow2 *s, struct window *w, uint64_t cluster, bool up, struct vd_error *e)
+static int step(struct vd_qcow2 *s, struct window *w, uint64_t cluster, const struct change *c, struct vd_error *e)
 {
 	uint32_t order = s->h.refcount_order;
 	uint64_t count = count_in(s, w, cluster);
 
-	if (count == (up ? vd_qcow2_count_max(order) : 0))
+	if (count == (c->up ? vd_qcow2_count_max(order) : 0))
 		return vd_qcow2_corrupt(s, e, w->at,
 					"the refcount of the cluster at %" PRIu64 " is %" PRIu64 " and should go %s",
-				     cluster * s->cluster_size, count, up ? "up" : "down");
-	vd_qcow2_count_put(w->raw, cluster - w->first, order, up ? count + 1 : count - 1);
-	if (!up && count == 1)
-		became_free(s, cluster);
-	return 0;
+				     cluster * s->cluster_size, count, c->up ? "up" : "down");
+	if (!c->last || count > 1)
+		vd_qcow2_count_put(w->raw, cluster - w->first, order, c->up ? count + 1 : count - 1);
+	return !c->up && count == 1 ? last_owner_goes(s, cluster, c, e) : 0;
 }
 
-static int adjust(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, bool up, struct vd_error *e)
+static int adjust(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, const struct change *c, struct vd_error *e)
 {
 	struct window w;
 
@@ -127,7 +139,7 @@ static int adjust(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, bool up, str
 					     cluster * s->cluster_size);
 		part = vd_min_u64(n, w.end - cluster);
 		for (uint64_t i = 0; i < part && r == 0; i++)
-			r = step(s, &w, cluster + i, up, e);
+			r = step(s, &w, cluster + i, c, e);
 		if (r == 0)
 			r = store(s, &w, cluster, part, e);
 		if (r < 0)
@@ -138,17 +150,27 @@ static int adjust(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, bool up, str
 	return 0;
 }
 
+static int drop(struct vd_qcow2 *s, const struct vd_range *range, struct vd_space_batch *last, struct vd_error *e)
+{
+	uint64_t first = range->host_off / s->cluster_size;
+	uint64_t end = (range->host_off + range->len - 1) / s->cluster_size + 1;
+
+	return adjust(s, first, end - first, &(struct change){ .to_host = range->to_host, .last = last }, e);
+}
+
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e)
 {
-	uint64_t first = host_off / s->cluster_size;
-	uint64_t last = (host_off + len - 1) / s->cluster_size;
-
-	return adjust(s, first, last - first + 1, false, e);
+	return drop(s, &(struct vd_range){ .host_off = host_off, .len = len }, NULL, e);
 }
 
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e)
 {
-	return vd_qcow2_drop(st, range->host_off, range->len, e);
+	return drop(st, range, NULL, e);
+}
+
+int vd_qcow2_disown(void *st, const struct vd_range *range, struct vd_space_batch *last, struct vd_error *e)
+{
+	return drop(st, range, last, e);
 }
 
 /* ---- room in the file ----------------------------------------------------------------------------------- */
@@ -289,6 +311,8 @@ static int add_block(struct vd_qcow2 *s, uint64_t block, struct vd_error *e)
 	return r;
 }
 
+static const struct change one_more = { .up = true };
+
 /* ---- giving out ----------------------------------------------------------------------------------------- */
 
 struct run {
@@ -350,7 +374,7 @@ int vd_qcow2_alloc(struct vd_qcow2 *s, uint64_t n_want, uint64_t *host_off, uint
 	old_end = atomic_load(&s->host_end);
 	r = make_room(s, run.first, run.n, e);
 	if (r == 0)
-		r = adjust(s, run.first, run.n, true, e);
+		r = adjust(s, run.first, run.n, &one_more, e);
 	if (r < 0)
 		return r;
 	s->next_free = run.first + run.n;
@@ -374,7 +398,7 @@ static int share(struct vd_qcow2 *s, uint64_t cluster, bool *is_shared, struct v
 	if (!count || count == vd_qcow2_count_max(s->h.refcount_order))
 		return 0;
 	*is_shared = true;
-	return adjust(s, cluster, 1, true, e);
+	return adjust(s, cluster, 1, &one_more, e);
 }
 
 /* packed_next lies inside a cluster, never at its start. */

@@ -24,20 +24,19 @@ struct stretch {
 	bool head_is_whole, tail_is_whole; /* the first, the last one moves: all of it must be filled */
 };
 
-static enum use use_of(const struct vd_qcow2 *s, const struct vd_qcow2_cluster *c, uint32_t touched)
+static enum use use_of(const struct vd_qcow2 *s, const struct vd_qcow2_cluster *c, uint32_t touched, bool as_zeros)
 {
 	/* In a data file each cluster has its place, used or not. */
 	if (!s->payload_file && !(c->has_host && c->is_copied))
 		return NEW_HOST;
-	return (c->allocated & touched) == touched ? IN_PLACE : OWN_HOST;
+	return (c->allocated & touched) == touched && !as_zeros ? IN_PLACE : OWN_HOST;
 }
 
 /* Takes the cluster into the stretch if it is of the same kind and goes on where the last one ends. */
 static bool extend(const struct vd_qcow2 *s, struct stretch *t, const struct vd_qcow2_cluster *c,
-		   uint64_t cluster_off,
-		   uint32_t touched)
+		   uint64_t cluster_off, uint32_t touched, bool as_zeros)
 {
-	enum use use = use_of(s, c, touched);
+	enum use use = use_of(s, c, touched, as_zeros);
 	uint64_t host_off = s->payload_file ? cluster_off : c->host_off;
 	bool moves = use == NEW_HOST && (c->is_packed || c->allocated);
 
@@ -74,7 +73,7 @@ static int measure(const struct vd_qcow2 *s, const struct vd_resv *v, uint64_t l
 
 			r = vd_qcow2_decode(s, raw + i * s->entry_size, at, entry_off + i * s->entry_size, &c,
 					    e);
-			if (r == 0 && !extend(s, t, &c, at, vd_qcow2_sub_bits(s, at, v->off, end)))
+			if (r == 0 && !extend(s, t, &c, at, vd_qcow2_sub_bits(s, at, v->off, end), v->as_zeros))
 				return 0;
 		}
 		if (r < 0)
@@ -169,8 +168,8 @@ static void link_host(const struct vd_qcow2 *s, const void *ctx, uint64_t cluste
 	}
 	*c = (struct vd_qcow2_cluster){
 		.has_host = true, .is_copied = true, .host_off = host_off,
-		.allocated = (stays ? c->allocated : 0) | filled,
-		.zero = c->zero & ~filled,
+		.allocated = (stays ? c->allocated & ~filled : 0) | (v->as_zeros ? 0 : filled),
+		.zero = (c->zero & ~filled) | (v->as_zeros ? filled : 0),
 	};
 }
 
@@ -187,7 +186,11 @@ int vd_qcow2_publish(void *st, struct vd_resv *v, struct vd_error *e)
 
 void vd_qcow2_cancel(void *st, struct vd_resv *v)
 {
-	/* Nothing ever pointed there, so the space needs no quarantine. A failure leaks it. */
-	if (v->cookie[1] && vd_qcow2_drop(st, v->cookie[0], v->cookie[1], NULL) < 0)
+	struct vd_qcow2 *s = st;
+
+	/* Nothing ever pointed there, so the space needs no quarantine; but bytes may be there. A failure leaks it. */
+	if (v->cookie[1] && s->scrubs)
+		vd_space_release(s->space, (struct vd_range){ .host_off = v->cookie[0], .len = v->cookie[1] });
+	else if (v->cookie[1] && vd_qcow2_drop(s, v->cookie[0], v->cookie[1], NULL) < 0)
 		v->cookie[1] = 0;
 }

@@ -302,7 +302,7 @@ static int reserve_part(struct worker *w, const struct part *part, struct vd_err
 	uint64_t covered = 0;
 
 	if (!part->bytes)
-		return vd_write_zeroes(dst, part->off, part->len, e);
+		return vd_write_zeroes(dst, part->off, part->len, 0, e);
 	while (covered < part->len) {
 		struct store s = {
 			.resv = {

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Makes writes durable. One commit runs at a time; a flush that arrives while one runs waits for the next, which then
- * serves all that wait (group commit). After it the quarantine of what was unlinked ends.
+ * serves all that wait (group commit). After it the quarantine of what was unlinked ends (freeing.c).
  */
 #include "libvdisk/core/image.h"
-
-#include <stdlib.h>
 
 int vd_image_poisoned(const struct vd_image *img, struct vd_error *e)
 {
@@ -13,22 +11,6 @@ int vd_image_poisoned(const struct vd_image *img, struct vd_error *e)
 		return 0;
 	vd_fail(e, VD_EPOISONED, "%s: an earlier write of a table or a flush failed; nothing more is written", img->path);
 	return vd_hint(e, VD_EPOISONED, "close the image, look after the storage, then check the image: what was flushed before is safe");
-}
-
-/* Readers that could still use the ranges have left: the driver may give them out again. */
-static int end_quarantine(struct vd_image *img, struct vd_space_batch *b, struct vd_error *e)
-{
-	int r = 0;
-
-	if (!b->n)
-		return 0;
-	vd_space_wait_readers(img->space);
-	pthread_mutex_lock(&img->alloc);
-	for (size_t i = 0; i < b->n && r == 0; i++)
-		r = img->format->freed(img->state, &b->ranges[i], e);
-	pthread_mutex_unlock(&img->alloc);
-	free(b->ranges);
-	return r;
 }
 
 static int commit_once(struct vd_image *img, struct vd_error *e)
@@ -46,7 +28,7 @@ static int commit_once(struct vd_image *img, struct vd_error *e)
 		return r;
 	r = vd_meta_commit(img->meta, batch, e);
 	if (r == 0)
-		return end_quarantine(img, &freed, e);
+		return vd_image_free_space(img, &freed, e);
 	pthread_mutex_lock(&img->alloc);
 	vd_space_put_back(img->space, freed);
 	pthread_mutex_unlock(&img->alloc);

@@ -8,8 +8,8 @@
  *   probe, describe                        pure
  *   open, create, begin_write, end_write   alone on the handle
  *   map                                    many threads at once, beside one of the next group
- *   reserve, publish, cancel, punch, freed under the image's allocation lock: one at a time, memory and
- *                                          table pages only, no payload I/O
+ *   reserve, publish, cancel, punch,       under the image's allocation lock: one at a time, memory and
+ *   freed, disown                          table pages only, no payload I/O
  *
  * Tables are read and written through core/meta with a rank; space that is not needed any more goes to core/space.
  * A write is: reserve, (core fills, encrypts, writes payload), publish or cancel. A crash in between leaks the space
@@ -52,6 +52,7 @@ struct vd_resv {
 	/* Set by the core before reserve(). */
 	uint64_t off, len;              /* the guest range to be written; inside the disk */
 	uint64_t packed_len;            /* not 0: wants room for this many packed bytes; off and len are one whole unit */
+	bool as_zeros;                  /* wants whole units to have their space and to read as zeros: no payload follows */
 	/* Set by the driver. `covered` guest bytes from `off` are served, at least 1: the core calls again for the rest. */
 	uint64_t covered;
 	uint64_t fill_off, fill_len;    /* guest range that must be valid at host_off before publish; contains [off, off+covered) */
@@ -73,8 +74,12 @@ enum vd_tweak {
 struct vd_format_info {
 	uint64_t size;                  /* bytes that map() covers */
 	uint32_t unit;                  /* allocation unit; 1: none */
+	uint32_t zero_unit;             /* what the tables can say zeros of, if that is less; else 0 */
 	uint32_t fill_unit;             /* smallest range that reserve() wants filled; writes lock in these. 1: none */
 	bool packs;                     /* reserve() takes packed_len */
+	bool links_zeros;               /* and as_zeros */
+	bool is_flat;                   /* guest byte i, where the host has it, is byte i of flat_file: holes there give space back */
+	uint32_t flat_file;
 	uint8_t codec;                  /* enum vd_codec_kind of packed units */
 	enum vd_encryption encryption;  /* the format's own */
 	enum vd_tweak tweak;
@@ -105,6 +110,7 @@ struct vd_open {
 	struct vd_space *space;
 	bool write;
 	bool repair;                    /* with write: for check() alone, so marks like "dirty" do not matter */
+	bool scrubs;                    /* no space may become free but by release(): not in cancel(), nor by a change of shape */
 	const char *snapshot;           /* not NULL: the disk is this snapshot's; never with write, and only if the format has snapshots */
 };
 
@@ -117,6 +123,7 @@ enum vd_map_flag {
 enum vd_punch_mode {
 	VD_PUNCH_ZERO,                  /* must read as zeros, parent or not */
 	VD_PUNCH_MASK,                  /* the same, and whatever parent the image gets */
+	VD_PUNCH_DISCARD,               /* the same, and no host space is kept that zeros had already */
 };
 
 /*
@@ -189,8 +196,14 @@ struct vd_format {
 	void (*cancel)(void *st, struct vd_resv *v);
 	/* Makes zeros by tables: *done whole units from off (0: this range, or this format, needs written zeros). */
 	int (*punch)(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
-	/* The quarantine of a released range is over. */
+	/* The quarantine of a released range is over, and nobody needs its bytes: it may be given out again. */
 	int (*freed)(void *st, const struct vd_range *range, struct vd_error *e);
+	/*
+	 * Where host space has counted owners, and what is freed is to be scrubbed or given to the host first: the same
+	 * quarantine is over. What of the range has other owners loses one; what has none is added to *last, stays the
+	 * driver's own and out of its cache of tables, and comes to freed() next. NULL: released ranges have no other owner.
+	 */
+	int (*disown)(void *st, const struct vd_range *range, struct vd_space_batch *last, struct vd_error *e);
 
 	/*
 	 * Claims all that the tables say lies inside the window (window.h), for every view. Alone on the handle with every

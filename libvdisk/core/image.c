@@ -75,7 +75,7 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e)
 {
-	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable,
+	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable, .scrubs = img->scrubs,
 			     .repair = img->is_repair, .snapshot = snapshot };
 	int r = vd_meta_new(img->set, cache_bytes ? cache_bytes : DEFAULT_CACHE, img->fresh, &img->meta, e);
 
@@ -175,6 +175,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	img->writable = write;
 	img->is_control = opts->flags & VD_OPEN_CONTROL;
 	img->is_repair = opts->flags & VD_OPEN_REPAIR;
+	img->scrubs = write && opts->flags & VD_OPEN_SCRUB_FREED;
 	img->child = child;
 	img->depth = child ? child->depth + 1 : 0;
 	img->format = format;
@@ -220,6 +221,8 @@ int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const
 		o.flags |= VD_OPEN_CONTROL;
 	if (o.snapshot && (o.flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL)))
 		return vd_fail(e, VD_EARG, "%s: a snapshot is only read", path);
+	if (o.flags & VD_OPEN_SCRUB_FREED && !(o.flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL)))
+		return vd_fail(e, VD_EARG, "%s: what is only read frees nothing that could be scrubbed", path);
 	if (o.flags & VD_OPEN_CONTROL)
 		o.flags |= VD_OPEN_METADATA | VD_OPEN_WRITE;
 	return vd_image_open_below(host ? host : vd_host_os(), format, path, &o, NULL, out, e);

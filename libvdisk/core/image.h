@@ -3,9 +3,10 @@
  * The open image as the core's files share it.
  *
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
- * and map; read.c and write.c move payload; flush.c makes it durable; extents.c and info.c report; shape.c,
- * snapshot.c, resize.c and keyslots.c change the image as a whole, rebase.c and mergedown.c its chain; check.c checks and mends it;
- * copy.c and compare.c are the long jobs; queue.c does what read.c, write.c and flush.c do beside its caller.
+ * and map; read.c and write.c move payload, zero.c makes zeros; flush.c makes it durable, freeing.c ends quarantines;
+ * extents.c and info.c report; shape.c, snapshot.c, resize.c and keyslots.c change the image as a whole, rebase.c and
+ * mergedown.c its chain; check.c checks and mends it; copy.c and compare.c are the long jobs; queue.c does what read.c,
+ * write.c and flush.c do beside its caller.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
  * under alloc or a page latch.
@@ -56,6 +57,7 @@ struct vd_image {
 	bool writable, fresh;           /* fresh: created by this handle and not committed */
 	bool is_control;                /* writable, but for its shape alone: no key, no parent */
 	bool is_repair;                 /* and that for vd_image_check() alone */
+	bool scrubs;                    /* what becomes free is overwritten first */
 	struct vd_output output;        /* the pending name of a created image */
 	struct vd_output data_output;   /* and of its external data file */
 
@@ -94,6 +96,12 @@ void vd_control_release(struct vd_image *img);  /* the end of alone */
 int vd_image_commit_tables(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 int vd_image_poisoned(const struct vd_image *img, struct vd_error *e);
 
+/*
+ * freeing.c: the one place through which host space becomes free. The quarantine of the batch is over but for readers; its
+ * memory goes. One at a time: under img->commit.
+ */
+int vd_image_free_space(struct vd_image *img, struct vd_space_batch *b, struct vd_error *e) VD_MUST_CHECK;
+
 /* VD_ERANGE unless [off, off+len) is inside the disk. */
 int vd_image_check_range(const struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 
@@ -113,16 +121,27 @@ int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e
 int vd_write_complete(struct vd_image *img, struct vd_resv *v, const void *buf, struct vd_error *e) VD_MUST_CHECK;
 /* The same with a buffer that may be overwritten: it is encrypted where it is, which saves the copy. */
 int vd_write_complete_scratch(struct vd_image *img, struct vd_resv *v, void *buf, struct vd_error *e) VD_MUST_CHECK;
+int vd_write_publish(struct vd_image *img, struct vd_resv *v, struct vd_error *e) VD_MUST_CHECK;
 void vd_write_cancel(struct vd_image *img, struct vd_resv *v);
-/* Makes zeros, under the same conditions: by tables, by holes of the host file, or written. */
-int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
+/* The range that a write of [off, off+len) may touch, for its writer alone. */
+void vd_write_hold(struct vd_image *img, struct vd_rangehold *h, uint64_t off, uint64_t len);
+/* Both halves, with the range held. */
+int vd_write_held(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
+/*
+ * Every change of the disk's bytes (vd_write(), vd_zero(), a discard; not the copy into a new image) passes here before its
+ * first byte, with the control lock held: the range is judged, and begin_write is done once a handle.
+ */
+int vd_write_enter(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 /* Between two writes: dirty tables have a bound, and the writer that finds it passed commits. */
 int vd_write_relieve(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
-/* vd_image_pwrite() and vd_image_write_zeroes() with the control lock held: range locks are theirs. */
+/* vd_image_pwrite() and vd_image_write_zeroes() (zero.c) with the control lock held: range locks are theirs. */
 int vd_write(struct vd_image *img, const void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 int vd_zero(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 /* begin_write once a handle; VD_EREADONLY, VD_EPOISONED. Takes no lock of the above. */
 int vd_write_start(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+
+/* zero.c: makes zeros, by tables, by holes of the host file, or written; the conditions are those of vd_write_reserve(). */
+int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, unsigned flags, struct vd_error *e) VD_MUST_CHECK;
 
 /* layer.c: buf holds whole sectors; guest_off and host_off are those of its first byte. Nothing happens without a cipher. */
 int vd_layer_encrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,

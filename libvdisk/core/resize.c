@@ -34,7 +34,7 @@ static int zero_behind(struct vd_image *img, uint64_t from, uint64_t to, struct 
 
 	for (uint64_t n; from < to && r == 0; from += n) {
 		n = vd_min_u64(to - from, (uint64_t)1 << 30);
-		r = vd_write_zeroes(img, from, n, e);
+		r = vd_write_zeroes(img, from, n, 0, e);
 		if (r == 0)
 			r = vd_write_relieve(img, e);
 	}

@@ -28,6 +28,7 @@ struct slot {
 struct vd_space {
 	struct vd_range *released;
 	size_t n_released, n_room;
+	bool to_host;
 	atomic_uint phase;
 	atomic_bool is_waiting;
 	pthread_mutex_t wait_lock;      /* one wait_readers() at a time */
@@ -74,7 +75,31 @@ void vd_space_release(struct vd_space *s, struct vd_range range)
 			return;
 		s->n_room = room;
 	}
+	range.to_host |= s->to_host;
 	s->released[s->n_released++] = range;
+}
+
+void vd_space_set_to_host(struct vd_space *s, bool yes)
+{
+	s->to_host = yes;
+}
+
+int vd_space_batch_add(struct vd_space_batch *b, struct vd_range range, struct vd_error *e)
+{
+	struct vd_range *last = b->n ? &b->ranges[b->n - 1] : NULL;
+	int r = 0;
+
+	if (last && last->file == range.file && last->host_off + last->len == range.host_off &&
+	    last->to_host == range.to_host) {
+		last->len += range.len;
+		return 0;
+	}
+	/* Room for the next power of two. */
+	if (!(b->n & (b->n - 1)))
+		r = vd_realloc(&b->ranges, b->n ? b->n * 2 : 1, sizeof(range), e);
+	if (r == 0)
+		b->ranges[b->n++] = range;
+	return r;
 }
 
 struct vd_space_batch vd_space_take(struct vd_space *s)

@@ -5,7 +5,8 @@
  *
  *   released --(a) the commit that unlinked it is durable, (b) every reader that may have mapped it has left--> freed()
  *
- * Without (a) a crash shows another guest block's bytes; without (b) a reader gets them in flight.
+ * Without (a) a crash shows another guest block's bytes; without (b) a reader gets them in flight. What is done to the
+ * bytes before freed() is core/freeing.c's.
  */
 #ifndef VD_CORE_SPACE_H
 #define VD_CORE_SPACE_H
@@ -15,6 +16,7 @@
 struct vd_range {
 	uint32_t file;
 	uint64_t host_off, len;
+	bool to_host;                   /* was discarded: the host gets the space back */
 };
 
 struct vd_space;
@@ -25,11 +27,16 @@ void vd_space_free(struct vd_space *s);
 /* Under the allocation lock. Never fails: for want of memory the range is leaked on the host, which check finds. */
 void vd_space_release(struct vd_space *s, struct vd_range range);
 
+/* Under the allocation lock: what is released from here on is (not) to_host. */
+void vd_space_set_to_host(struct vd_space *s, bool yes);
+
 /* Around map and the host I/O that uses its answer. Returns the ticket for leave. Never blocks. */
 unsigned vd_space_enter(struct vd_space *s);
 void vd_space_leave(struct vd_space *s, unsigned ticket);
 
 struct vd_space_batch { struct vd_range *ranges; size_t n; };
+/* Neighbours become one. The ranges are malloc'ed. */
+int vd_space_batch_add(struct vd_space_batch *b, struct vd_range range, struct vd_error *e) VD_MUST_CHECK;
 /* Under the allocation lock, together with vd_meta_snapshot(): takes all that was released so far. */
 struct vd_space_batch vd_space_take(struct vd_space *s);
 /* Without any lock, after the commit: returns when every reader that entered before the call has left. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Writes guest bytes: reserve, fill, encrypt, host write, publish or cancel. Which table entry that is, the driver
- * knows; what makes it durable is flush.c.
+ * knows; what makes it durable is flush.c. Zeros without payload, and discards, are zero.c's.
  *
  * W1  A range is written by one writer at a time: the range lock covers all that reserve() may want filled and every
  *     cipher sector touched, so that the old content read for the fill is the content when it is published.
@@ -38,6 +38,13 @@ int vd_write_start(struct vd_image *img, struct vd_error *e)
 	}
 	pthread_mutex_unlock(&img->begin);
 	return r;
+}
+
+int vd_write_enter(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
+{
+	int r = vd_image_check_range(img, off, len, e);
+
+	return r < 0 ? r : vd_write_start(img, e);
 }
 
 /* The range of guest bytes that one host write makes valid, and where the caller's bytes lie in it. */
@@ -191,7 +198,7 @@ void vd_write_cancel(struct vd_image *img, struct vd_resv *v)
 	pthread_mutex_unlock(&img->alloc);
 }
 
-static int publish(struct vd_image *img, struct vd_resv *v, struct vd_error *e)
+int vd_write_publish(struct vd_image *img, struct vd_resv *v, struct vd_error *e)
 {
 	int r;
 
@@ -220,7 +227,7 @@ static int complete(struct vd_image *img, struct vd_resv *v, const void *buf, vo
 		r = write_fill(img, v, &f, e);
 	}
 	if (r == 0)
-		return publish(img, v, e);
+		return vd_write_publish(img, v, e);
 	vd_write_cancel(img, v);
 	return r;
 }
@@ -235,8 +242,7 @@ int vd_write_complete_scratch(struct vd_image *img, struct vd_resv *v, void *buf
 	return complete(img, v, buf, buf, e);
 }
 
-/* What a write of [off, off+len) may touch. */
-static void hold_range(struct vd_image *img, struct vd_rangehold *h, uint64_t off, uint64_t len)
+void vd_write_hold(struct vd_image *img, struct vd_rangehold *h, uint64_t off, uint64_t len)
 {
 	uint64_t unit = vd_max_u64(img->info.fill_unit, img->layer.encryption ? img->layer.sector_size : 1);
 	uint64_t start = vd_round_down(off + img->layer.payload_off, unit);
@@ -245,8 +251,7 @@ static void hold_range(struct vd_image *img, struct vd_rangehold *h, uint64_t of
 	vd_rangelock_acquire(img->ranges, h, start, end - start);
 }
 
-/* With the range held. */
-static int write_held(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t off, struct vd_error *e)
+int vd_write_held(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t off, struct vd_error *e)
 {
 	while (len) {
 		struct vd_resv v = { .off = off + img->layer.payload_off, .len = len };
@@ -271,17 +276,15 @@ int vd_write_relieve(struct vd_image *img, struct vd_error *e)
 int vd_write(struct vd_image *img, const void *bytes, size_t len, uint64_t off, struct vd_error *e)
 {
 	const uint8_t *buf = bytes;
-	int r = vd_image_check_range(img, off, len, e);
+	int r = vd_write_enter(img, off, len, e);
 
-	if (r == 0)
-		r = vd_write_start(img, e);
 	for (size_t n; len && r == 0; buf += n, off += n, len -= n) {
 		struct vd_rangehold h;
 
 		/* Pieces end where allocation units do, so that no unit is filled twice. */
 		n = vd_min_u64(len, PIECE - (off + img->layer.payload_off) % PIECE);
-		hold_range(img, &h, off, n);
-		r = write_held(img, buf, n, off, e);
+		vd_write_hold(img, &h, off, n);
+		r = vd_write_held(img, buf, n, off, e);
 		vd_rangelock_release(&h);
 		if (r == 0)
 			r = vd_write_relieve(img, e);
@@ -295,111 +298,6 @@ VD_PUBLIC int vd_image_pwrite(struct vd_image *img, const void *buf, size_t len,
 
 	pthread_rwlock_rdlock(&img->control);
 	r = vd_write(img, buf, len, off, e);
-	pthread_rwlock_unlock(&img->control);
-	return r;
-}
-
-/* ---- zeros ------------------------------------------------------------------------------------------------ */
-
-static int write_zero_bytes(struct vd_image *img, uint64_t len, uint64_t off, struct vd_error *e)
-{
-	vd_auto_free uint8_t *zeros = NULL;
-	int r = vd_alloc(1, vd_min_u64(CHUNK, len), &zeros, e);
-
-	for (uint64_t n; len && r == 0; off += n, len -= n) {
-		n = vd_min_u64(CHUNK, len);
-		r = write_held(img, zeros, n, off, e);
-	}
-	return r;
-}
-
-static bool reads_as_zeros(const struct vd_image *img, const struct vd_run *run)
-{
-	if (img->layer.is_container)
-		return false;
-	return run->where == VD_ZERO || (run->where == VD_HOLE && !img->parent && !img->parent_missing && !img->gets_parent);
-}
-
-/* By tables, for whole units; by a hole in the host file, where bytes lie in place in the clear; else by writing. *done from off. */
-static int zero_run(struct vd_image *img, const struct vd_run *run, uint64_t off, uint64_t len, uint64_t *done,
-		    struct vd_error *e)
-{
-	int r;
-
-	*done = 0;
-	if (!img->layer.is_container) {
-		pthread_mutex_lock(&img->alloc);
-		r = img->format->punch(img->state, off, len, img->gets_parent ? VD_PUNCH_MASK : VD_PUNCH_ZERO, done, e);
-		pthread_mutex_unlock(&img->alloc);
-		if (r < 0) {
-			atomic_store(&img->poisoned, true);
-			return r;
-		}
-		if (*done)
-			return 0;
-	}
-	/* No further than the next unit, where the tables get their chance again. */
-	*done = vd_min_u64(len, run->guest_off + run->len - off);
-	if (img->info.unit > 1)
-		*done = vd_min_u64(*done, img->info.unit - off % img->info.unit);
-	if (run->where == VD_DATA && !run->flags && !img->layer.encryption) {
-		r = vd_set_punch(img->set, run->file, run->host_off + (off - run->guest_off), *done, e);
-		if (r != VD_EUNSUPPORTED)
-			return r;
-	}
-	return write_zero_bytes(img, *done, off, e);
-}
-
-int vd_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
-{
-	uint64_t shift = img->layer.payload_off;
-
-	for (uint64_t n; len; off += n, len -= n) {
-		struct vd_run run;
-		size_t one = 1;
-		unsigned ticket = vd_space_enter(img->space);
-		int r = img->format->map(img->state, off + shift, len, 0, &run, &one, e);
-
-		/* What the answer names is this writer's own; only the tables might have gone meanwhile. */
-		vd_space_leave(img->space, ticket);
-		if (r < 0)
-			return r;
-		run.guest_off -= shift;
-		n = vd_min_u64(len, run.guest_off + run.len - off);
-		if (reads_as_zeros(img, &run))
-			continue;
-		r = zero_run(img, &run, off, len, &n, e);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-int vd_zero(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
-{
-	int r = vd_image_check_range(img, off, len, e);
-
-	if (r == 0)
-		r = vd_write_start(img, e);
-	for (uint64_t n; len && r == 0; off += n, len -= n) {
-		struct vd_rangehold h;
-
-		n = vd_min_u64(len, (uint64_t)1 << 30);
-		hold_range(img, &h, off, n);
-		r = vd_write_zeroes(img, off, n, e);
-		vd_rangelock_release(&h);
-		if (r == 0)
-			r = vd_write_relieve(img, e);
-	}
-	return r;
-}
-
-VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e)
-{
-	int r;
-
-	pthread_rwlock_rdlock(&img->control);
-	r = vd_zero(img, off, len, e);
 	pthread_rwlock_unlock(&img->control);
 	return r;
 }

@@ -165,6 +165,8 @@ enum vd_open_flag {
 				     (encrypted) or VD_EREFERENCE (below the top layer). For info, map and check. */
 	VD_OPEN_CONTROL = 8,      /* METADATA, and the image's shape may be changed: snapshots, size. Payload is not written */
 	VD_OPEN_REPAIR = 16,      /* CONTROL for vd_image_check() alone, and even of an image that is marked dirty or corrupt */
+	VD_OPEN_SCRUB_FREED = 32, /* with WRITE or CONTROL: host space that becomes free is overwritten with zeros, and flushed,
+				     before it is used again and before the flush, or the change of shape, that freed it returns */
 };
 
 struct vd_open_opts {
@@ -250,8 +252,24 @@ VD_PUBLIC uint64_t vd_image_size(const struct vd_image *img);
 VD_PUBLIC int vd_image_pread(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 /* On return the bytes are readable on this handle; durable only after vd_image_flush(). After a failure any part of the range may be written. */
 VD_PUBLIC int vd_image_pwrite(struct vd_image *img, const void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
-/* Makes the range read as zeros in the cheapest sound way; never uncovers a parent. */
-VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
+
+enum vd_zero_flag {
+	VD_ZERO_ALLOCATED = 1,          /* the range keeps its space in the image, or gets it: what is written there later needs none */
+};
+/*
+ * Makes the range read as zeros in the cheapest sound way; never uncovers a parent. As with a write, after a failure any
+ * part of the range may be zeros.
+ */
+VD_PUBLIC int vd_image_write_zeroes(struct vd_image *img, uint64_t off, uint64_t len, unsigned flags,
+				    struct vd_error *e) VD_MUST_CHECK;
+/*
+ * A hint that the range's content is not needed: its whole units (clusters, subclusters; bytes in a raw file) are given
+ * back, to the host's file system too once the next flush has made it durable, and read as zeros from here on; never does a
+ * parent or a snapshot show through. What cannot be given back keeps its content: units of which only a part is in the
+ * range, a LUKS container in raw, qcow2 version 2 over a backing file, a raw file whose host cannot make holes. After a
+ * crash a unit has its old content or zeros. Who needs zeros calls vd_image_write_zeroes().
+ */
+VD_PUBLIC int vd_image_discard(struct vd_image *img, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 /* Makes every write completed before the call durable. Concurrent calls share one flush. */
 VD_PUBLIC int vd_image_flush(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 

@@ -189,7 +189,7 @@ static int write_one(struct writing *w, struct vd_error *e)
 	for (uint64_t i = w->off; i < w->off + w->len; i++)
 		w->m.bytes[i] = is_zeros ? 0 : chance_next(chance);
 	history_add(&w->h, w->off, w->len, w->m.bytes + w->off, 0);
-	return is_zeros ? vd_image_write_zeroes(w->img, w->off, w->len, e) :
+	return is_zeros ? vd_image_write_zeroes(w->img, w->off, w->len, 0, e) :
 	       vd_image_pwrite(w->img, w->m.bytes + w->off, w->len, w->off, e);
 }
 

@@ -69,17 +69,31 @@ static void draw(struct part *p, uint64_t *off, uint64_t *len)
 	*len = vd_min_u64(*len, p->h.end - *off);
 }
 
+/* Each byte stays or is zero: which, a read tells, and that is what a flush makes durable. */
+static int discard(struct part *p, uint64_t off, uint64_t len, struct vd_error *e)
+{
+	uint64_t tick = vd_record_tick(work.record);
+	int r = vd_image_discard(p->img, off, len, e);
+
+	if (r == 0)
+		r = vd_image_pread(p->img, p->m.bytes + off, len, off, e);
+	history_add(&p->h, off, len, p->m.bytes + off, tick);
+	return r;
+}
+
 static int change(struct part *p, struct vd_error *e)
 {
 	uint64_t off, len, tick = vd_record_tick(work.record);
 	bool is_zeros = chance_below(&p->m.chance, 4) == 0;
 
 	draw(p, &off, &len);
+	if (chance_below(&p->m.chance, 10) == 0)
+		return discard(p, off, len, e);
 	for (uint64_t i = off; i < off + len; i++)
 		p->m.bytes[i] = is_zeros ? 0 : chance_next(&p->m.chance);
 	/* First into the list: it may have begun to arrive whatever the result. */
 	history_add(&p->h, off, len, p->m.bytes + off, tick);
-	return is_zeros ? vd_image_write_zeroes(p->img, off, len, e) :
+	return is_zeros ? vd_image_write_zeroes(p->img, off, len, chance_below(&p->m.chance, 3) ? 0 : VD_ZERO_ALLOCATED, e) :
 	       vd_image_pwrite(p->img, p->m.bytes + off, len, off, e);
 }
 

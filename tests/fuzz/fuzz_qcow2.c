@@ -79,7 +79,9 @@ static int write_part(struct vd_image *img, uint64_t off, size_t len, struct vd_
 	int r = vd_image_pwrite(img, buf, len / 3, off + len / 4, e);
 
 	if (r == 0)
-		r = vd_image_write_zeroes(img, off, len / 2, e);
+		r = vd_image_write_zeroes(img, off, len / 2, off % 2 ? VD_ZERO_ALLOCATED : 0, e);
+	if (r == 0)
+		r = vd_image_discard(img, off / 2, len, e);
 	return r < 0 ? r : vd_image_flush(img, e);
 }
 

@@ -4,7 +4,8 @@
  * list of commands to both and compare what becomes of it. What is right, the scripts beside it say.
  *
  *     imgio [-w] [-k KEYFILE] [-f FORMAT] [-a DIR] IMAGE COMMAND...
- *     write -P BYTE OFF LEN | write -z OFF LEN | write -s FILE OFF LEN | read -P BYTE OFF LEN | read OFF LEN | flush
+ *     write -P BYTE OFF LEN | write -z OFF LEN | write -s FILE OFF LEN |
+ *     discard OFF LEN | read -P BYTE OFF LEN | read OFF LEN | flush
  */
 #include "libvdisk/include/vdisk.h"
 
@@ -94,7 +95,7 @@ static int do_write(struct vd_image *img, const struct command *c)
 	int r;
 
 	if (c->zeros)
-		return vd_image_write_zeroes(img, c->off, c->len, &e) < 0 ? report(&e) : 0;
+		return vd_image_write_zeroes(img, c->off, c->len, 0, &e) < 0 ? report(&e) : 0;
 	buf = malloc(c->len + 1);
 	if (!buf)
 		return complain("write", strerror(ENOMEM));
@@ -136,6 +137,8 @@ static int run(struct vd_image *img, char *text)
 		return -1;
 	if (strcmp(c.verb, "write") == 0)
 		return do_write(img, &c);
+	if (strcmp(c.verb, "discard") == 0)
+		return vd_image_discard(img, c.off, c.len, &e) < 0 ? report(&e) : 0;
 	if (strcmp(c.verb, "read") == 0)
 		return do_read(img, &c);
 	if (strcmp(c.verb, "flush") == 0)

@@ -137,7 +137,7 @@ void disk_zero(struct vd_image *img, uint64_t off, uint64_t len)
 {
 	struct vd_error e;
 
-	expect_ok(vd_image_write_zeroes(img, off, len, &e), &e);
+	expect_ok(vd_image_write_zeroes(img, off, len, 0, &e), &e);
 }
 
 void disk_flush(struct vd_image *img)

@@ -59,7 +59,29 @@ void model_zero(struct model *m, struct vd_image *img, uint64_t off, uint64_t le
 	struct vd_error e;
 
 	memset(m->bytes + off, 0, len);
-	expect_ok(vd_image_write_zeroes(img, off, len, &e), &e);
+	expect_ok(vd_image_write_zeroes(img, off, len, 0, &e), &e);
+}
+
+void model_zero_allocated(struct model *m, struct vd_image *img, uint64_t off, uint64_t len)
+{
+	struct vd_error e;
+
+	memset(m->bytes + off, 0, len);
+	expect_ok(vd_image_write_zeroes(img, off, len, VD_ZERO_ALLOCATED, &e), &e);
+}
+
+void model_discard(struct model *m, struct vd_image *img, uint64_t off, uint64_t len)
+{
+	vd_auto_free uint8_t *got = malloc(len + 1);
+	struct vd_error e;
+
+	expect_ok(vd_image_discard(img, off, len, &e), &e);
+	expect_ok(vd_image_pread(img, got, len, off, &e), &e);
+	for (uint64_t i = 0; i < len; i++)
+		if (got[i] && got[i] != m->bytes[off + i])
+			fail_msg("discard of %llu at %llu: byte %llu is 0x%02x, was 0x%02x", (unsigned long long)len,
+				 (unsigned long long)off, (unsigned long long)(off + i), got[i], m->bytes[off + i]);
+	memcpy(m->bytes + off, got, len);
 }
 
 void model_check(const struct model *m, struct vd_image *img, uint64_t off, uint64_t len)

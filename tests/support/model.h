@@ -23,6 +23,10 @@ void model_write(struct model *m, struct vd_image *img, uint64_t off, uint64_t l
 /* The same byte throughout, which compresses. */
 void model_fill(struct model *m, struct vd_image *img, uint64_t off, uint64_t len, uint8_t value);
 void model_zero(struct model *m, struct vd_image *img, uint64_t off, uint64_t len);
+/* Zeros that keep or get their space. */
+void model_zero_allocated(struct model *m, struct vd_image *img, uint64_t off, uint64_t len);
+/* Each byte stays or becomes zero; which, the model takes from the image. */
+void model_discard(struct model *m, struct vd_image *img, uint64_t off, uint64_t len);
 void model_check(const struct model *m, struct vd_image *img, uint64_t off, uint64_t len);
 /* From first byte to last, in pieces of odd length, so that edges of the image and of the reads differ. */
 void model_check_all(const struct model *m, struct vd_image *img);

@@ -327,7 +327,8 @@ static int toy_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mo
 	if (!in_block && len >= rest) {
 		*done = rest;
 		if (host_off >= ENTRY_FIRST_BLOCK)
-			vd_space_release(s->space, (struct vd_range){ 0, host_off, s->map_size + s->header.block_size });
+			vd_space_release(s->space, (struct vd_range){ .host_off = host_off,
+								      .len = s->map_size + s->header.block_size });
 		return write_entry(s, block, ENTRY_ZERO, e);
 	}
 	if (host_off < ENTRY_FIRST_BLOCK || off % SECTOR || len < vd_min_u64(rest, SECTOR))

@@ -299,7 +299,7 @@ static void read_only_handle_refuses_to_write(void **state)
 	disk_make(toy, "d", SIZE, NULL);
 	img = disk_open(toy, "d", 0);
 	expect_failure(vd_image_pwrite(img, "x", 1, 0, &e), VD_EREADONLY, &e, "d is open for reading only");
-	expect_failure(vd_image_write_zeroes(img, 0, 1, &e), VD_EREADONLY, &e, "d is open for reading only");
+	expect_failure(vd_image_write_zeroes(img, 0, 1, 0, &e), VD_EREADONLY, &e, "d is open for reading only");
 	disk_close(img);
 }
 
@@ -512,7 +512,7 @@ static void expect_poisoned(struct vd_image *img)
 
 	expect_failure(vd_image_pwrite(img, "x", 1, 0, &e), VD_EPOISONED, &e, "d: an earlier write");
 	assert_true(strstr(e.hint, "check the image"));
-	expect_failure(vd_image_write_zeroes(img, 0, 1, &e), VD_EPOISONED, &e, "d: an earlier write");
+	expect_failure(vd_image_write_zeroes(img, 0, 1, 0, &e), VD_EPOISONED, &e, "d: an earlier write");
 	expect_failure(vd_image_flush(img, &e), VD_EPOISONED, &e, "d: an earlier write");
 	disk_expect(img, 0, 1024, 7);
 	disk_expect(img, 1024, 40000, 8);

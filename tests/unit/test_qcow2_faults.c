@@ -56,7 +56,7 @@ static int work(int *flushed, struct vd_error *e)
 		r = vd_image_flush(img, e);
 	*flushed += r == 0;
 	if (r == 0)
-		r = vd_image_write_zeroes(img, CS, 4 * CS, e);
+		r = vd_image_write_zeroes(img, CS, 4 * CS, 0, e);
 	if (r == 0)
 		r = vd_image_pwrite(img, twos, sizeof(twos), 3 * MIB, e);
 	if (r == 0)

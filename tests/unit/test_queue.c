@@ -506,7 +506,7 @@ static void waits_for_the_read(bool (*act)(void))
 
 static bool free_its_cluster(void)
 {
-	return vd_image_write_zeroes(held.img, 0, 65536, NULL) == 0 && vd_image_flush(held.img, NULL) == 0;
+	return vd_image_write_zeroes(held.img, 0, 65536, 0, NULL) == 0 && vd_image_flush(held.img, NULL) == 0;
 }
 
 static bool take_snapshot(void)

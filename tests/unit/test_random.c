@@ -90,8 +90,12 @@ static void step(struct run *r)
 		model_write(&r->m, r->img, off, len);
 	else if (die < 48)
 		model_fill(&r->m, r->img, off, len, die < 44 ? 0 : die);
-	else if (die < 65)
+	else if (die < 56)
 		model_zero(&r->m, r->img, off, len);
+	else if (die < 60)
+		model_zero_allocated(&r->m, r->img, off, len);
+	else if (die < 65)
+		model_discard(&r->m, r->img, off, len);
 	else if (die < 88)
 		model_check(&r->m, r->img, off, len);
 	else if (die < 94)

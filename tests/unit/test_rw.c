@@ -118,7 +118,7 @@ static void ranges_outside_the_disk_are_refused(void **state)
 			       "outside the disk");
 		expect_failure(vd_image_pwrite(img, buf, outside[i].len, outside[i].off, &e), VD_ERANGE, &e,
 			       "outside the disk");
-		expect_failure(vd_image_write_zeroes(img, outside[i].off, outside[i].len, &e), VD_ERANGE, &e,
+		expect_failure(vd_image_write_zeroes(img, outside[i].off, outside[i].len, 0, &e), VD_ERANGE, &e,
 			       "outside the disk");
 	}
 	assert_int_equal(disks_count(CHANGES, tick), 0);
@@ -136,7 +136,7 @@ static void empty_ranges_do_nothing_anywhere_inside(void **state)
 	for (uint64_t off = 0; off <= SIZE; off += SIZE) {
 		expect_ok(vd_image_pread(img, NULL, 0, off, &e), &e);
 		expect_ok(vd_image_pwrite(img, NULL, 0, off, &e), &e);
-		expect_ok(vd_image_write_zeroes(img, off, 0, &e), &e);
+		expect_ok(vd_image_write_zeroes(img, off, 0, 0, &e), &e);
 	}
 	disk_expect(img, 0, SIZE, 0);
 	disk_close(img);
@@ -237,7 +237,7 @@ static void zeros_are_written_where_the_host_makes_no_holes(void **state)
 	disk_expect(img, 100, 900000, 0);
 	disk_expect(img, 900100, 1000, 7);
 	vd_fault_arm(disks.fault, &(struct vd_fault_plan){ .kinds = VD_OP_PUNCH, .nth = 1, .err = EIO });
-	expect_failure(vd_image_write_zeroes(img, 950000, 10, &e), VD_EIO, &e, "made to fail");
+	expect_failure(vd_image_write_zeroes(img, 950000, 10, 0, &e), VD_EIO, &e, "made to fail");
 	disk_close(img);
 }
 

@@ -51,7 +51,7 @@ static void control_changes_the_shape_and_writes_no_payload(void **state)
 	disk_make(qcow2, "d", SIZE, NULL);
 	img = disk_open(qcow2, "d", VD_OPEN_CONTROL);
 	expect_failure(vd_image_pwrite(img, "x", 1, 0, &e), VD_EREADONLY, &e, "shape only");
-	expect_failure(vd_image_write_zeroes(img, 0, 1, &e), VD_EREADONLY, &e, "shape only");
+	expect_failure(vd_image_write_zeroes(img, 0, 1, 0, &e), VD_EREADONLY, &e, "shape only");
 	snapshot(img, "a");
 	expect_ok(vd_image_resize(img, 2 * SIZE, 0, &e), &e);
 	assert_int_equal(vd_image_size(img), 2 * SIZE);

@@ -132,10 +132,14 @@ static void change(void)
 	uint64_t len = 1 + chance_below(chance, chance_below(chance, 2) ? 4 * (uint64_t)run.v->unit : 900);
 
 	len = vd_min_u64(len, run.m.size - off);
-	if (chance_below(chance, 4))
+	if (chance_below(chance, 3))
 		model_write(&run.m, run.img, off, len);
-	else
+	else if (chance_below(chance, 2))
 		model_zero(&run.m, run.img, off, len);
+	else if (chance_below(chance, 2))
+		model_zero_allocated(&run.m, run.img, off, len);
+	else
+		model_discard(&run.m, run.img, off, len);
 }
 
 /* ---- looking -------------------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ struct worker {
 	uint8_t *bytes;                 /* of the disk; its slice of them is its own */
 	uint64_t start, end;            /* the slice */
 	uint64_t common, size;          /* the part of all */
-	uint8_t *has_written, *has_zeroed;      /* bytes of the common part */
+	uint8_t *has_written, *has_zeroed, *has_discarded;      /* bytes of the common part */
 	char failure[200];              /* cmocka's assertions belong to the main thread */
 };
 
@@ -56,7 +56,7 @@ static void work_alone(struct worker *w)
 		r = vd_image_pwrite(w->img, w->bytes + off, len, off, &e);
 	} else if (die == 2) {
 		memset(w->bytes + off, 0, len);
-		r = vd_image_write_zeroes(w->img, off, len, &e);
+		r = vd_image_write_zeroes(w->img, off, len, chance_below(&w->chance, 2) ? VD_ZERO_ALLOCATED : 0, &e);
 	} else {
 		r = vd_image_pread(w->img, got, len, off, &e);
 		if (r == 0 && memcmp(got, w->bytes + off, len))
@@ -69,7 +69,7 @@ static void work_alone(struct worker *w)
 static void work_together(struct worker *w)
 {
 	vd_auto_free uint8_t *buf = malloc(LEN_MAX);
-	uint64_t off, len, die = chance_below(&w->chance, 4);
+	uint64_t off, len, die = chance_below(&w->chance, 5);
 	struct vd_extent x[16];
 	struct vd_error e;
 	size_t n;
@@ -82,7 +82,10 @@ static void work_together(struct worker *w)
 		r = vd_image_pwrite(w->img, buf, len, off, &e);
 	} else if (die == 2) {
 		memset(w->has_zeroed + off - w->common, 1, len);
-		r = vd_image_write_zeroes(w->img, off, len, &e);
+		r = vd_image_write_zeroes(w->img, off, len, 0, &e);
+	} else if (die == 3) {
+		memset(w->has_discarded + off - w->common, 1, len);
+		r = vd_image_discard(w->img, off, len, &e);
 	} else {
 		r = vd_image_pread(w->img, buf, len, off, &e);
 		if (r == 0)
@@ -122,18 +125,21 @@ static void start_workers(struct worker *w, struct model *m, struct vd_image *im
 		w[i].n_ops = ops ? strtoull(ops, NULL, 0) : OPS;
 		w[i].has_written = calloc(1, m->size - w[i].common);
 		w[i].has_zeroed = calloc(1, m->size - w[i].common);
+		w[i].has_discarded = calloc(1, m->size - w[i].common);
 	}
 	for (size_t i = 0; i < N_THREADS; i++)
 		assert_int_equal(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
 }
 
-/* Whether somebody wrote this value here; nobody at all leaves what was there before. */
+/* Whether somebody wrote this value here; nobody at all leaves what was there before, and a discard may. */
 static bool is_possible(const struct worker *w, uint64_t i, uint8_t value, uint8_t before)
 {
 	bool is_touched = false;
 
 	for (size_t t = 0; t < N_THREADS; t++) {
-		if ((w[t].has_written[i] && value == w[t].value) || (w[t].has_zeroed[i] && !value))
+		bool may_be_zero = w[t].has_zeroed[i] || w[t].has_discarded[i];
+
+		if ((w[t].has_written[i] && value == w[t].value) || (may_be_zero && !value))
 			return true;
 		is_touched |= w[t].has_written[i] || w[t].has_zeroed[i];
 	}
@@ -192,6 +198,7 @@ static void threads_write_side_by_side(void **state)
 	for (size_t i = 0; i < N_THREADS; i++) {
 		free(w[i].has_written);
 		free(w[i].has_zeroed);
+		free(w[i].has_discarded);
 	}
 	if (peer_knows(v)) {
 		peer_check(v, disks.mem, false);
