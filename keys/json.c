@@ -4,6 +4,7 @@
 
 #include "libvdisk/base/checked.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_DEPTH 16 /* LUKS2 metadata have 4 levels; tokens of others a few more */
@@ -211,4 +212,11 @@ bool vd_json_u64(struct vd_json value, uint64_t *out)
 	}
 	*out = n;
 	return true;
+}
+
+void vd_json_copy(struct vd_json value, char *out, size_t size)
+{
+	struct vd_json text = vd_json_text(value);
+
+	snprintf(out, size, "%.*s", text.len < size ? (int)text.len : 0, text.p ? text.p : "");
 }

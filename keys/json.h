@@ -26,6 +26,8 @@ size_t vd_json_count(struct vd_json container);
 bool vd_json_is(struct vd_json value, const char *string);
 /* A number written as such, or in a string as LUKS2 does for those of 64 bits. Digits only. */
 bool vd_json_u64(struct vd_json value, uint64_t *out);
+/* The text of a string as a C string; empty when it is none, or does not fit. */
+void vd_json_copy(struct vd_json value, char *out, size_t size);
 /* What is between the quotes of a string, for a message or a closer look; empty for other values. */
 struct vd_json vd_json_text(struct vd_json value);
 

@@ -57,6 +57,12 @@ struct vd_luks1_slot vd_luks1_slot(struct vd_bytes header, uint32_t slot);
 /* Type of the LUKS2 token that says of a keyslot: label, kind, created. */
 #define VD_LUKS_TOKEN "vdisk-keyslot"
 
+/* ---- luks_notes.c ---- */
+
+struct vd_json;
+/* Label, kind and time of a token or note; it is for people, and nothing depends on it. */
+void vd_luks_take_notes(struct vd_json object, struct vd_slot_info *slot);
+
 /* ---- luks_plan.c ---- */
 
 enum vd_luks_act { VD_LUKS_ADD, VD_LUKS_REMOVE };

@@ -47,14 +47,6 @@ static int corrupt(const char *what, struct vd_error *e)
 	return vd_fail(e, VD_ECORRUPT, "the LUKS2 metadata have no sound %s", what);
 }
 
-/* The text of a short string, NUL-terminated; empty when it is none or too long. */
-static void copy_text(struct vd_json value, char *out, size_t size)
-{
-	struct vd_json text = vd_json_text(value);
-
-	snprintf(out, size, "%.*s", text.len < size ? (int)text.len : 0, text.p ? text.p : "");
-}
-
 /* A pending re-encryption is the first thing to tell: its segments and keyslots are odd too. */
 static int judge_config(struct vd_json root, struct vd_error *e)
 {
@@ -63,7 +55,7 @@ static int judge_config(struct vd_json root, struct vd_error *e)
 	size_t at = 0;
 
 	if (vd_json_next(vd_json_get(requirements, "mandatory"), &at, &key, &value)) {
-		copy_text(value, name, sizeof(name));
+		vd_json_copy(value, name, sizeof(name));
 		if (!strstr(name, "reencrypt"))
 			return vd_fail(e, VD_EUNSUPPORTED, "the LUKS2 container requires \"%s\", which is not supported", name);
 		vd_fail(e, VD_EUNSUPPORTED, "the LUKS2 container is in the middle of a re-encryption");
@@ -82,7 +74,7 @@ static int judge_encryption(struct vd_json encryption, uint64_t key_bytes, struc
 {
 	char text[64], *mode;
 
-	copy_text(encryption, text, sizeof(text));
+	vd_json_copy(encryption, text, sizeof(text));
 	mode = strchr(text, '-');
 	if (!mode)
 		return vd_fail(e, VD_EUNSUPPORTED, "cipher \"%s\" is not supported", text);
@@ -256,11 +248,6 @@ static int judge_slots(struct vd_json root, struct vd_json digest, size_t header
 	return 0;
 }
 
-static void copy_word(struct vd_json object, const char *name, char *out, size_t size)
-{
-	copy_text(vd_json_get(object, name), out, size);
-}
-
 /* What our tokens say of the slots; it is for people, and nothing depends on it. */
 static void read_tokens(struct vd_json root, struct vd_luks_info *info)
 {
@@ -274,16 +261,9 @@ static void read_tokens(struct vd_json root, struct vd_luks_info *info)
 		if (!vd_json_is(vd_json_get(token, "type"), VD_LUKS_TOKEN) ||
 		    !vd_json_next(vd_json_get(token, "keyslots"), &in, &index, &slot) || !vd_json_u64(slot, &number))
 			continue;
-		for (uint32_t i = 0; i < info->n_slots; i++) {
-			struct vd_slot_info *s = &info->slots[i];
-
-			if (s->index != number)
-				continue;
-			copy_word(token, "label", s->label, sizeof(s->label));
-			copy_word(token, "kind", s->kind, sizeof(s->kind));
-			if (!vd_json_u64(vd_json_get(token, "created"), &s->created))
-				s->created = 0;
-		}
+		for (uint32_t i = 0; i < info->n_slots; i++)
+			if (info->slots[i].index == number)
+				vd_luks_take_notes(token, &info->slots[i]);
 	}
 }
 

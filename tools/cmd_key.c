@@ -19,7 +19,7 @@
 
 static const struct opt slot_options[] = {
 	{ .name = "label", .kind = OPT_TEXT, .where = WHERE(label), .arg = "TEXT",
-	  .help = "what key list calls the new keyslot (LUKS2)" },
+	  .help = "what key list calls the new keyslot" },
 	{ .name = "header-backup", .kind = OPT_TEXT, .where = WHERE(header_backup), .arg = "FILE",
 	  .help = "back the header up to FILE before anything is changed" },
 	{ .name = "last", .kind = OPT_FLAG, .where = WHERE(last_slot),

@@ -107,6 +107,7 @@ static void qcow2_close(void *st)
 	free(s->backing_file);
 	free(s->backing_format);
 	free(s->data_file_name);
+	free(s->key_notes);
 	free(s->feature_names);
 }
 
@@ -128,6 +129,7 @@ static void qcow2_describe(const void *st, struct vd_format_info *i)
 		.encryption = encryption[s->h.crypt_method],
 		.tweak = s->h.crypt_method == 1 ? VD_TWEAK_GUEST : VD_TWEAK_HOST,
 		.key_area_off = s->key_area_off, .key_area_len = s->key_area_len,
+		.key_notes = { s->key_notes, s->key_notes_len },
 		.backing_file = s->backing_file, .backing_format = s->backing_format,
 		.read_only_why = read_only_why(s),
 	};
@@ -197,6 +199,7 @@ const struct vd_format vd_format_qcow2 = {
 	.reach = vd_qcow2_reach,
 	.resize = vd_qcow2_resize,
 	.set_backing = vd_qcow2_set_backing,
+	.keep_notes = vd_qcow2_keep_notes,
 	.empty = vd_qcow2_empty,
 	.forecast = vd_qcow2_forecast,
 };

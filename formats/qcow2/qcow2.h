@@ -65,6 +65,7 @@
 #define QCOW2_EXT_BITMAPS       0x23852875u
 #define QCOW2_EXT_LUKS          0x0537be77u
 #define QCOW2_EXT_DATA_FILE     0x44415441u
+#define QCOW2_EXT_KEY_NOTES     0x76646b6eu /* "vdkn": notes on keyslots, a text; qemu keeps extensions that it does not know */
 #define QCOW2_FEATURE_LENGTH    48      /* type:u8 bit:u8 name:u8[46] */
 
 /* Limits of qemu (block/qcow2.h) so that what one opens the other does; they also bound every count in the header. */
@@ -113,6 +114,8 @@ struct vd_qcow2 {
 
 	struct vd_qcow2_header h;
 	char *backing_file, *backing_format, *data_file_name;
+	uint8_t *key_notes;             /* the library's own extension: see format.h */
+	size_t key_notes_len;
 	uint8_t *feature_names;         /* feature-name table */
 	size_t feature_names_len;
 	uint64_t header_end;            /* behind the last extension and the backing file name */
@@ -238,6 +241,8 @@ int vd_qcow2_create(const struct vd_create *c, struct vd_error *e);
 int vd_qcow2_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 
 /* qcow2_overlay.c */
+/* qcow2_head.c */
+int vd_qcow2_keep_notes(void *st, const char *text, struct vd_error *e);
 int vd_qcow2_set_backing(void *st, const char *name, const char *format, struct vd_error *e);
 int vd_qcow2_empty(void *st, struct vd_error *e);
 

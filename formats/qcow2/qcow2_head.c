@@ -327,3 +327,14 @@ int vd_qcow2_head_switch(struct vd_qcow2 *s, const struct vd_qcow2_head *h, stru
 		r = adopt(s, e);
 	return r < 0 && begun ? vd_qcow2_unsure(s, e) : r;
 }
+
+int vd_qcow2_keep_notes(void *st, const char *text, struct vd_error *e)
+{
+	struct vd_qcow2 *s = st;
+	vd_auto_head struct vd_qcow2_head h = { 0 };
+	int r = vd_qcow2_head_read(s, &h, e);
+
+	if (r == 0)
+		r = vd_qcow2_head_put(&h, QCOW2_EXT_KEY_NOTES, text, strlen(text), e);
+	return r < 0 ? r : vd_qcow2_head_switch(s, &h, e);
+}

@@ -105,16 +105,16 @@ static int take_string(const struct vd_qcow2 *s, const uint8_t *p, size_t len, c
 	return 0;
 }
 
-static int take_feature_names(struct vd_qcow2 *s, const uint8_t *p, size_t len, struct vd_error *e)
+static int take_bytes(const uint8_t *p, size_t len, uint8_t **out, size_t *out_len, struct vd_error *e)
 {
 	uint8_t *copy;
 	int r = vd_memdup(p, len, &copy, e);
 
 	if (r < 0)
 		return r;
-	free(s->feature_names);
-	s->feature_names = copy;
-	s->feature_names_len = len;
+	free(*out);
+	*out = copy;
+	*out_len = len;
 	return 0;
 }
 
@@ -152,7 +152,9 @@ static int take_extension(struct vd_qcow2 *s, uint32_t type, const uint8_t *p, s
 	case QCOW2_EXT_DATA_FILE:
 		return take_string(s, p, len, "data file name", at, &s->data_file_name, e);
 	case QCOW2_EXT_FEATURE_NAMES:
-		return take_feature_names(s, p, len, e);
+		return take_bytes(p, len, &s->feature_names, &s->feature_names_len, e);
+	case QCOW2_EXT_KEY_NOTES:
+		return take_bytes(p, len, &s->key_notes, &s->key_notes_len, e);
 	case QCOW2_EXT_LUKS:
 		return take_luks(s, p, len, at, e);
 	case QCOW2_EXT_BITMAPS:

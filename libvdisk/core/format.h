@@ -84,6 +84,7 @@ struct vd_format_info {
 	enum vd_encryption encryption;  /* the format's own */
 	enum vd_tweak tweak;
 	uint64_t key_area_off, key_area_len;    /* file 0; LUKS only */
+	struct vd_bytes key_notes;      /* what keep_notes() was given */
 	const char *backing_file, *backing_format;
 	const char *const *backing_others;      /* more names of it, tried in turn where there is no file of the name before; NULL ends them */
 	const char *read_only_why;      /* not NULL: may not be opened for writing, and why */
@@ -223,6 +224,8 @@ struct vd_format {
 	int (*set_backing)(void *st, const char *name, const char *format, struct vd_error *e);
 	/* The image holds nothing of its disk any more: all of it is the parent's. What snapshots inside it hold stays. */
 	int (*empty)(void *st, struct vd_error *e);
+	/* Keeps a text about the key area's slots, in place of the one before. NULL: no place. */
+	int (*keep_notes)(void *st, const char *text, struct vd_error *e);
 	/* What create() would make, before it is made: from the options and the size alone. NULL: not known. */
 	int (*forecast)(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 	const struct vd_repair_ops *repair;     /* NULL: cannot be checked */

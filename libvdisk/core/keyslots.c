@@ -3,6 +3,7 @@
  * Keyslots of the LUKS header inside an image, for the public: locks, durability, backups. What changes in the header and
  * in which order it may reach the disk, the keys room says.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -46,6 +47,38 @@ int vd_keyslots_read_back(struct vd_image *img, struct vd_bytes now, struct vd_e
 	return r;
 }
 
+static bool keeps_notes(const struct vd_image *img)
+{
+	return img->format->keep_notes && !img->layer.is_container;
+}
+
+/* LUKS2 has them in its tokens. `opts`: what is to be noted of edit's slot; NULL: it went. */
+static int note(struct vd_image *img, const struct vd_luks_edit *edit, const struct vd_luks_slot_opts *opts, struct vd_error *e)
+{
+	struct vd_bytes header = { edit->now, edit->len };
+	struct vd_luks_info *luks = &img->layer.luks;
+	vd_auto_free char *text = NULL;
+	int r;
+
+	if (!keeps_notes(img))
+		return 0;
+	vd_luks_notes_read(header, img->info.key_notes, luks);
+	for (uint32_t i = 0; opts && i < luks->n_slots; i++) {
+		struct vd_slot_info *s = &luks->slots[i];
+
+		if (s->index != edit->slot)
+			continue;
+		snprintf(s->label, sizeof(s->label), "%s", opts->label ? opts->label : "");
+		snprintf(s->kind, sizeof(s->kind), "%s", opts->kind);
+		s->created = opts->created;
+	}
+	r = vd_luks_notes_write(header, luks, &text, e);
+	if (r == 0)
+		r = img->format->keep_notes(img->state, text, e);
+	img->format->describe(img->state, &img->info);
+	return r;
+}
+
 static int store(struct vd_image *img, const struct vd_luks_edit *edit, struct vd_error *e)
 {
 	int r = 0;
@@ -86,8 +119,8 @@ static int judge_request(const struct vd_image *img, const struct vd_keyslot_opt
 	if ((o->label && !is_plain_text(o->label, sizeof(room.label))) || (o->kind && !is_plain_text(o->kind, sizeof(room.kind))))
 		return vd_fail(e, VD_EARG, "a label has at most %zu bytes and a kind %zu, without quotes, backslashes or control "
 			       "characters", sizeof(room.label) - 1, sizeof(room.kind) - 1);
-	if (o->label && img->layer.luks.version != 2) {
-		vd_fail(e, VD_EUNSUPPORTED, "%s: a LUKS1 header has no place for a label", img->path);
+	if (o->label && img->layer.luks.version != 2 && !keeps_notes(img)) {
+		vd_fail(e, VD_EUNSUPPORTED, "%s: a LUKS1 container has no place for a label", img->path);
 		return vd_hint(e, VD_EUNSUPPORTED, "leave the label out, or use a LUKS2 container");
 	}
 	q->opts.label = o->label;
@@ -109,6 +142,8 @@ static int add(struct vd_image *img, const void *arg, struct vd_error *e)
 		r = vd_luks_add_slot((struct vd_bytes){ header, len }, q->any, q->new, &q->opts, &edit, e);
 	if (r == 0)
 		r = store(img, &edit, e);
+	if (r == 0)
+		r = note(img, &edit, &q->opts, e);
 	*q->slot = edit.slot;
 	return r < 0 ? vd_error_prefix(e, r, "%s: ", img->path) : 0;
 }
@@ -140,7 +175,9 @@ static int remove_slot(struct vd_image *img, const void *arg, struct vd_error *e
 		r = judge_removal(img, *q->slot, q->flags, e);
 	if (r == 0)
 		r = vd_luks_remove_slot((struct vd_bytes){ header, len }, *q->slot, &edit, e);
-	return r < 0 ? r : store(img, &edit, e);
+	if (r == 0)
+		r = store(img, &edit, e);
+	return r < 0 ? r : note(img, &edit, NULL, e);
 }
 
 static int change(struct vd_image *img, const void *arg, struct vd_error *e)

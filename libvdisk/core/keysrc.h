@@ -66,7 +66,7 @@ struct vd_luks_edit {
 void vd_luks_edit_free(struct vd_luks_edit *edit);
 
 struct vd_luks_slot_opts {
-	const char *label, *kind;       /* LUKS2; judged by the caller: short, without what JSON would escape */
+	const char *label, *kind;       /* judged by the caller: short, without what JSON would escape */
 	uint64_t created;               /* seconds since 1970 */
 	struct vd_kdf_opts kdf;
 };
@@ -78,6 +78,10 @@ int vd_luks_add_slot(struct vd_bytes header, const struct vd_key *any, const str
 		     const struct vd_luks_slot_opts *opts, struct vd_luks_edit *edit, struct vd_error *e) VD_MUST_CHECK;
 /* Removes a keyslot that is in use, the last one too: whether that may be is the caller's to ask. */
 int vd_luks_remove_slot(struct vd_bytes header, uint32_t slot, struct vd_luks_edit *edit, struct vd_error *e) VD_MUST_CHECK;
+/* Notes on keyslots that an image keeps beside a LUKS1 header: what they say, where it is of this header, into info. */
+void vd_luks_notes_read(struct vd_bytes header, struct vd_bytes notes, struct vd_luks_info *info);
+/* The text that says what info says; malloc'ed. */
+int vd_luks_notes_write(struct vd_bytes header, const struct vd_luks_info *info, char **out, struct vd_error *e) VD_MUST_CHECK;
 /* Which keyslot the key opens, or VD_EKEY. Takes seconds by design. */
 int vd_luks_find_slot(struct vd_bytes header, const struct vd_key *key, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
 

@@ -197,6 +197,8 @@ static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, bool
 	if (r < 0)
 		return r;
 	l->luks.header_off = header_start(img, is_container);
+	if (!is_container)
+		vd_luks_notes_read((struct vd_bytes){ header, len }, img->info.key_notes, &l->luks);
 	l->payload_off = is_container ? l->luks.payload_off : 0;
 	l->sector_size = is_container ? l->luks.sector_size : UNIT;
 	l->tweak = is_container ? VD_TWEAK_GUEST : img->info.tweak;

@@ -530,7 +530,7 @@ VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flag
  */
 struct vd_keyslot_opts {
 	size_t struct_size;
-	const char *label;              /* LUKS2 keeps it: UTF-8 without control characters, quotes, backslashes. NULL: none */
+	const char *label;              /* kept by LUKS2 and qcow2: UTF-8 without control characters, quotes, backslashes. NULL: none */
 	const char *kind;               /* the same, up to 15 bytes; NULL: "passphrase" */
 	struct vd_kdf_opts kdf;
 };

@@ -3,6 +3,7 @@
 # vdisk key: keyslots listed, added, changed and removed, recovery keys, and headers backed up and brought back.
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/json.sh"
+. "$SRCDIR/tests/support/peers.sh"
 requires qemu-img cryptsetup perl
 
 printf old > old; printf new > new; printf wrong > wrong
@@ -57,6 +58,20 @@ check_fails 64 "a label without end is refused" "$VDISK" key add -q --key-file o
 check_fails 64 "a label that JSON would escape is refused" "$VDISK" key add -q --key-file old --new-key-file new --label 'a"b' d
 "$VDISK" encrypt -q -O raw --key-file old --pbkdf-iterations 1000 disk.raw one
 check_fails 63 "luks1 has no place for a label, and says so" "$VDISK" key add -q --key-file old --new-key-file new --label x one
+
+"$VDISK" encrypt -q --key-file old --pbkdf-iterations 1000 disk.raw noted.qcow2
+check "qcow2 keeps a label, too" "$VDISK" key add -q --key-file old --new-key-file new --label 'backup server' noted.qcow2
+"$VDISK" key list noted.qcow2 | grep '^1 .*key .*backup server' > /dev/null; claim "and list shows it"
+peer="--object secret,id=a,file=old --object secret,id=b,file=wrong --image-opts"
+noted=driver=qcow2,file.filename=noted.qcow2,encrypt.key-secret=a
+again qemu-img amend $peer $noted -o encrypt.state=active,encrypt.new-secret=b,encrypt.iter-time=1 &&
+	qemu-img snapshot -c s $peer $noted
+claim "qemu-img adds a keyslot and a snapshot"
+"$VDISK" key list noted.qcow2 | grep '^1 .*backup server' > /dev/null; claim "and leaves the label"
+qemu-img amend $peer $noted -o encrypt.state=inactive,encrypt.keyslot=1 &&
+	again qemu-img amend $peer $noted -o encrypt.state=active,encrypt.keyslot=1,encrypt.new-secret=b,encrypt.iter-time=1
+claim "qemu-img fills a keyslot anew"
+"$VDISK" key list noted.qcow2 | grep '^1 .*-  *-  *-' > /dev/null; claim "which does not inherit the label"
 
 # ---- costs
 "$VDISK" key list one | grep '^0 .*WEAK' > /dev/null; claim "a cheap keyslot is told as weak"
