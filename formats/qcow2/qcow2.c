@@ -4,6 +4,7 @@
  * the format is, is said in qcow2.h; what of it is read and written, in qcow2.md.
  */
 #include "formats/qcow2/qcow2.h"
+#include "formats/qcow2/qcow2_claims.h"
 #include "formats/qcow2/qcow2_shape.h"
 
 #include <stdlib.h>
@@ -195,6 +196,7 @@ const struct vd_format vd_format_qcow2 = {
 	.punch = vd_qcow2_punch,
 	.freed = vd_qcow2_freed,
 	.disown = vd_qcow2_disown,
+	.walk = vd_qcow2_walk,
 	.snap = &vd_qcow2_snap_ops,
 	.reach = vd_qcow2_reach,
 	.resize = vd_qcow2_resize,

@@ -59,7 +59,8 @@ VD_PUBLIC int vd_image_flush(struct vd_image *img, struct vd_error *e)
 {
 	int r;
 
-	if (!atomic_load(&img->begun))
+	/* A handle that wrote no guest bytes may have scrubbed. */
+	if (!img->writable)
 		return vd_image_poisoned(img, e);
 	pthread_rwlock_rdlock(&img->control);
 	r = vd_image_commit_tables(img, e);

@@ -8,6 +8,7 @@
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/host.h"
 #include "libvdisk/core/registry.h"
 
 #define PROBE_HEAD 65536
@@ -164,7 +165,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	unsigned io_flags = (write ? VD_IO_WRITE : 0) | (opts->flags & VD_OPEN_FORCE_SHARE ? VD_IO_FORCE_SHARE : 0);
 	struct vd_set_opts so = {
 		.host = host, .io_flags = io_flags, .gate = opts->gate, .gate_ctx = opts->gate_ctx,
-		.open_references = !(opts->flags & VD_OPEN_METADATA),
+		.open_references = !(opts->flags & VD_OPEN_METADATA) || opts->flags & VD_OPEN_FILES,
 	};
 	vd_auto_image struct vd_image *img = NULL;
 	vd_auto_io struct vd_io *io = NULL;
@@ -177,6 +178,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	img->is_repair = opts->flags & VD_OPEN_REPAIR;
 	img->scrubs = write && opts->flags & VD_OPEN_SCRUB_FREED;
 	img->child = child;
+	img->is_view = opts->snapshot;
 	img->depth = child ? child->depth + 1 : 0;
 	img->format = format;
 	r = host->open(host, path, io_flags, &io, e);
@@ -287,6 +289,7 @@ static void free_image(struct vd_image *img)
 		img->format->close(img->state);
 	free(img->state);
 	vd_layer_fini(&img->layer);
+	vd_host_forget(img);
 	vd_meta_free(img->meta);
 	vd_space_free(img->space);
 	vd_rangelock_free(img->ranges);

@@ -4,7 +4,8 @@
  *
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload, zero.c makes zeros; flush.c makes it durable, freeing.c ends quarantines;
- * extents.c and info.c report; shape.c, snapshot.c, resize.c and keyslots.c change the image as a whole, rebase.c and
+ * extents.c and info.c report; host.c and scrub.c look at the host's files (window.c, cover.c);
+ * shape.c, snapshot.c, resize.c and keyslots.c change the image as a whole, rebase.c and
  * mergedown.c its chain; check.c checks and mends it; copy.c and compare.c are the long jobs; queue.c does what read.c,
  * write.c and flush.c do beside its caller.
  *
@@ -53,6 +54,7 @@ struct vd_image {
 	bool parent_missing;            /* has a parent that was not opened */
 	bool gets_parent;               /* zeros that are made now have to mask a parent that is still to come */
 	unsigned depth;                 /* 0 at the top */
+	bool is_view;                   /* shows a snapshot instead of the disk */
 
 	bool writable, fresh;           /* fresh: created by this handle and not committed */
 	bool is_control;                /* writable, but for its shape alone: no key, no parent */
@@ -73,6 +75,7 @@ struct vd_image {
 	pthread_mutex_t begin;          /* begin_write once */
 	atomic_bool begun;
 	atomic_bool poisoned;           /* a table write or flush failed */
+	struct vd_scrubber *scrubber;   /* scrub.c: what it has looked up, under the control lock held exclusively; or NULL */
 };
 
 /* image.c: what a clean close does before the files are closed. */

@@ -167,6 +167,7 @@ enum vd_open_flag {
 	VD_OPEN_REPAIR = 16,      /* CONTROL for vd_image_check() alone, and even of an image that is marked dirty or corrupt */
 	VD_OPEN_SCRUB_FREED = 32, /* with WRITE or CONTROL: host space that becomes free is overwritten with zeros, and flushed,
 				     before it is used again and before the flush, or the change of shape, that freed it returns */
+	VD_OPEN_FILES = 64,       /* with METADATA or CONTROL: the files that the image consists of are opened, through the gate */
 };
 
 struct vd_open_opts {
@@ -489,6 +490,62 @@ struct vd_host_run {
 	uint8_t why;                    /* enum vd_why */
 	uint16_t flags;                 /* enum vd_host_flag */
 };
+
+/* Host files of the image, and their paths (if one was not opened: as the image names it). */
+VD_PUBLIC uint32_t vd_host_file_count(const struct vd_image *img);
+VD_PUBLIC const char *vd_host_file_name(const struct vd_image *img, uint32_t file);
+/* VD_EREFERENCE: it was not opened. */
+VD_PUBLIC int vd_host_file_size(struct vd_image *img, uint32_t file, uint64_t *size, struct vd_error *e) VD_MUST_CHECK;
+
+/*
+ * Goes through all host files of an image, one after the other, in fixed memory. A run says how things were when its
+ * part of the file was looked at: who writes meanwhile does not see the walk change its mind. One thread at a time.
+ */
+struct vd_host_walk;
+/* From byte `off` of a file on: 0, 0 for all, or where an earlier walk stopped. */
+VD_PUBLIC int vd_host_walk_start(struct vd_image *img, uint32_t file, uint64_t off, struct vd_host_walk **out,
+				 struct vd_error *e) VD_MUST_CHECK;
+/*
+ * Fills at most n runs, *got of them, in order, each beginning where the last ended; none at the end of the last file.
+ * A file that was not opened has none (VD_OPEN_METADATA without VD_OPEN_FILES). A call may read all tables of the image,
+ * and waits until no other call is in the handle, as others wait for it. VD_EUNSUPPORTED: the format cannot be walked.
+ */
+VD_PUBLIC int vd_host_walk_next(struct vd_host_walk *w, struct vd_host_run *runs, size_t n, size_t *got,
+				struct vd_error *e) VD_MUST_CHECK;
+/*
+ * How many entries the walk has met, so far, that break a rule, each as often as it was looked at; what the first was
+ * goes to `first`, if any. What only such an entry leads to passes for free or leaked.
+ */
+VD_PUBLIC uint64_t vd_host_walk_findings(const struct vd_host_walk *w, struct vd_error *first);
+/* NULL is allowed. */
+VD_PUBLIC void vd_host_walk_end(struct vd_host_walk *w);
+
+/* One entry that leads to a byte of a host file. */
+struct vd_host_owner {
+	uint64_t guest_off, parent_off; /* as in struct vd_host_run; of the byte that was asked for */
+	uint32_t view;
+	uint8_t owner, why;
+};
+/* All that lead to the byte at `off`: *got of them, at most n are filled in. Reads all tables. */
+VD_PUBLIC int vd_host_owners(struct vd_image *img, uint32_t file, uint64_t off, struct vd_host_owner *buf, size_t n,
+			     size_t *got, struct vd_error *e) VD_MUST_CHECK;
+
+/* The bytes as they lie there; VD_ERANGE past the end of the file. */
+VD_PUBLIC int vd_host_read(struct vd_image *img, uint32_t file, void *buf, size_t len, uint64_t off,
+			   struct vd_error *e) VD_MUST_CHECK;
+/*
+ * Overwrites what is nobody's: the range must be FREE, LEAKED, SLACK, TAIL, HOSTHOLE or ZEROED, which is looked up anew
+ * while nobody else is in the handle; if a byte of it is not, VD_EARG, and nothing is written. Nor is anything in an
+ * image with entries that break a rule (VD_ECORRUPT): what they should lead to looks free. The pattern is repeated from
+ * the start of the range on; NULL: zeros. Holes of the host stay holes. Needs VD_OPEN_WRITE or VD_OPEN_CONTROL; durable
+ * after vd_image_flush(). After another failure any part may be written. Ranges in ascending order cost least.
+ */
+VD_PUBLIC int vd_host_scrub(struct vd_image *img, uint32_t file, uint64_t off, uint64_t len, const void *pattern,
+			    size_t pattern_len, struct vd_error *e) VD_MUST_CHECK;
+
+VD_PUBLIC const char *vd_owner_name(int owner);         /* "key-area" and the like: stable; NULL outside the table */
+VD_PUBLIC const char *vd_owner_text(int owner);
+VD_PUBLIC const char *vd_why_name(int why);             /* "" for VD_WHY_NONE */
 
 /* ---- shape -------------------------------------------------------------------------------------------- */
 
