@@ -5,6 +5,8 @@
  */
 #include "libvdisk/core/image.h"
 
+#include "libvdisk/base/cleanup.h"
+
 int vd_image_poisoned(const struct vd_image *img, struct vd_error *e)
 {
 	if (!atomic_load(&img->poisoned))
@@ -35,23 +37,42 @@ static int commit_once(struct vd_image *img, struct vd_error *e)
 	return r;
 }
 
-int vd_image_commit_tables(struct vd_image *img, struct vd_error *e)
+/* With the lock held, which is not held while it runs. It serves all who have asked by now. */
+static int lead_commit(struct vd_image *img, struct vd_error *e)
 {
-	uint64_t mine = atomic_fetch_add(&img->commits_asked, 1) + 1, serves;
+	uint64_t serves = img->commits_asked;
 	int r;
 
-	pthread_mutex_lock(&img->commit);
-	r = vd_image_poisoned(img, e);
-	if (r == 0 && img->commits_done < mine) {
-		serves = atomic_load(&img->commits_asked);
-		r = commit_once(img, e);
-		/* Out of memory before anything was written harms nothing: the caller may flush again. */
-		if (r < 0 && r != VD_ENOMEM)
-			atomic_store(&img->poisoned, true);
-		if (r == 0)
-			img->commits_done = serves;
-	}
+	img->is_committing = true;
 	pthread_mutex_unlock(&img->commit);
+	r = commit_once(img, e);
+	/* Out of memory before anything was written harms nothing: the caller may flush again. */
+	if (r < 0 && r != VD_ENOMEM)
+		atomic_store(&img->poisoned, true);
+	pthread_mutex_lock(&img->commit);
+	img->is_committing = false;
+	if (r == 0)
+		img->commits_done = serves;
+	/* All at once: those who are served go on, and one of the others leads. */
+	pthread_cond_broadcast(&img->commit_ended);
+	return r;
+}
+
+int vd_image_commit_tables(struct vd_image *img, struct vd_error *e)
+{
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&img->commit);
+	uint64_t mine = ++img->commits_asked;
+	int r = 0;
+
+	while (r == 0 && img->commits_done < mine) {
+		if (img->is_committing) {
+			pthread_cond_wait(&img->commit_ended, &img->commit);
+			continue;
+		}
+		r = vd_image_poisoned(img, e);
+		if (r == 0)
+			r = lead_commit(img, e);
+	}
 	return r;
 }
 

@@ -60,6 +60,7 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 	control_init(img);
 	pthread_mutex_init(&img->alloc, NULL);
 	pthread_mutex_init(&img->commit, NULL);
+	pthread_cond_init(&img->commit_ended, NULL);
 	pthread_mutex_init(&img->begin, NULL);
 	r = vd_strdup(path, &img->path, e);
 	if (r == 0)
@@ -300,6 +301,7 @@ static void free_image(struct vd_image *img)
 	pthread_cond_destroy(&img->lent_back);
 	pthread_mutex_destroy(&img->alloc);
 	pthread_mutex_destroy(&img->commit);
+	pthread_cond_destroy(&img->commit_ended);
 	pthread_mutex_destroy(&img->begin);
 	free(img->path);
 	free(img);

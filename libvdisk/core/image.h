@@ -69,9 +69,10 @@ struct vd_image {
 	unsigned n_lent;                /* I/Os under way whose call has returned; under lent_lock */
 	struct vd_rangelock *ranges;    /* guest bytes under write */
 	pthread_mutex_t alloc;          /* driver's reserve, publish, cancel, punch, freed; meta snapshot */
-	pthread_mutex_t commit;         /* one commit at a time; others join it (flush.c) */
-	atomic_uint_fast64_t commits_asked;
-	uint64_t commits_done;          /* under commit: every request up to this one is durable */
+	pthread_mutex_t commit;         /* of the next four (flush.c) */
+	pthread_cond_t commit_ended;
+	bool is_committing;             /* one at a time; others wait for it, or for the next */
+	uint64_t commits_asked, commits_done;   /* every request up to the latter is durable */
 	pthread_mutex_t begin;          /* begin_write once */
 	atomic_bool begun;
 	atomic_bool poisoned;           /* a table write or flush failed */
