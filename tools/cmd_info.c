@@ -99,7 +99,7 @@ static void print_format(const struct facts *f)
 	else if (i->qcow2_version)
 		fact("file format:", "%s version %u", i->format, i->qcow2_version);
 	else
-		fact("file format:", "%s", i->format);
+		fact("file format:", "%s%s%s", i->format, i->subformat ? ", " : "", i->subformat ? i->subformat : "");
 }
 
 static void print_size(const char *label, uint64_t bytes)
@@ -158,6 +158,10 @@ static void print_human(const struct facts *f)
 		fact("cluster size:", "%s", size_show(i->cluster_size).s);
 	print_reference("backing file:", &f->backing, i->backing_format);
 	print_reference("data file:", &f->data_file, i->data_file_raw ? "raw" : NULL);
+	if (i->parent_id)
+		fact("parent id:", "%s", i->parent_id);
+	if (i->disk_id)
+		fact("disk id:", "%s", i->disk_id);
 	print_qcow2(i);
 	if (i->luks.version) {
 		fact("LUKS uuid:", "%s", i->luks.uuid);
@@ -268,6 +272,12 @@ static void put_own(struct json_object *to, const struct facts *f)
 		json_put_u64(j, "snapshots", i->n_snapshots);
 		json_put_u64(j, "bitmaps", i->n_bitmaps);
 	}
+	if (i->subformat)
+		json_put_text(j, "subformat", i->subformat);
+	if (i->disk_id)
+		json_put_text(j, "disk-id", i->disk_id);
+	if (i->parent_id)
+		json_put_text(j, "parent-id", i->parent_id);
 	if (f->backing.name)
 		json_put_text(j, "backing-file-state", state_of(&f->backing));
 	if (f->data_file.name)

@@ -119,6 +119,8 @@ const struct opt_group opts_sharing = { "Input", sharing };
 static const struct opt output[] = {
 	{ .name = "options", .letter = 'o', .kind = OPT_TEXTS, .where = WHERE(create_options), .arg = "K=V,...",
 	  .help = "options of the new image, as qemu-img has them" },
+	{ .name = "azure", .kind = OPT_FLAG, .where = WHERE(made.azure),
+	  .help = "vhd as Azure takes it: fixed, the size rounded up to whole MiB" },
 	{ .name = "force", .kind = OPT_FLAG, .where = WHERE(force), .help = "replace the file if it exists" },
 	{ .name = "yes", .letter = 'y', .kind = OPT_FLAG, .where = WHERE(yes),
 	  .help = "do not ask before a block device is overwritten" },

@@ -57,10 +57,22 @@ static const struct opt qcow2_options[] = {
 	{ 0 },
 };
 
+static const struct opt vhd_options[] = {
+	{ .name = "size", .kind = OPT_SIZE, .where = WHERE(size) },
+	{ .name = "subformat", .kind = OPT_TEXT, .where = WHERE(subformat) },
+	{ .name = "block_size", .kind = OPT_SIZE, .where = WHERE(cluster_size) },
+	{ .name = "backing_file", .kind = OPT_TEXT, .where = WHERE(backing_file) },
+	{ .name = "backing_fmt", .kind = OPT_TEXT, .where = WHERE(backing_format) },
+	{ 0 },
+};
+
 static const struct format_options {
 	const char *format;
 	const struct opt *table;
-} formats[] = { { "raw", raw_options }, { "luks", luks_options }, { "qcow2", qcow2_options } };
+} formats[] = {
+	{ "raw", raw_options }, { "luks", luks_options }, { "qcow2", qcow2_options }, { "vhd", vhd_options },
+	{ "vpc", vhd_options },
+};
 
 static const struct opt *options_of(const char *format)
 {
@@ -107,7 +119,7 @@ static unsigned flags_of(const struct settings *s)
 
 	return (s->force ? VD_CREATE_REPLACE : 0) | (m->extended_l2 ? VD_CREATE_EXTENDED_L2 : 0) |
 	       (m->lazy_refcounts ? VD_CREATE_LAZY_REFCOUNTS : 0) | (m->compat == COMPAT_V2 ? VD_CREATE_COMPAT_V2 : 0) |
-	       (m->data_file_raw ? VD_CREATE_DATA_FILE_RAW : 0);
+	       (m->data_file_raw ? VD_CREATE_DATA_FILE_RAW : 0) | (m->azure ? VD_CREATE_AZURE : 0);
 }
 
 int newimage_opts(const struct settings *s, const char *format, struct vd_create_opts *o, struct vd_error *e)
@@ -119,10 +131,13 @@ int newimage_opts(const struct settings *s, const char *format, struct vd_create
 			    (unsigned long long)m->cluster_size);
 	if (m->sector_size > UINT32_MAX)
 		return fail(e, VD_EARG, "--sector-size is 512 or 4096");
+	if (m->azure && options_of(format) != vhd_options)
+		return fail(e, VD_EARG, "--azure is for vhd, which Azure takes, not for %s", format);
 	*o = (struct vd_create_opts){
 		.struct_size = sizeof(*o),
 		.flags = flags_of(s),
 		.format = format,
+		.subformat = m->subformat,
 		.cluster_size = (uint32_t)m->cluster_size,
 		.refcount_bits = (uint32_t)m->refcount_bits,
 		.compression = (enum vd_compression)m->compression,

@@ -45,7 +45,8 @@ struct new_image {
 	int compat;                     /* enum compat */
 	int compression;                /* enum vd_compression */
 	bool lazy_refcounts, extended_l2, data_file_raw;
-	const char *data_file, *backing_file, *backing_format;
+	const char *data_file, *backing_file, *backing_format, *subformat;
+	bool azure;
 	/* encryption */
 	bool encrypt;
 	int encrypt_format;             /* -o encrypt.format=luks is 1: like encrypt */

@@ -74,11 +74,12 @@ static int final_size(const struct vd_image *img, const struct vd_create_opts *o
 {
 	uint64_t want = o->size;
 	uint64_t sector = o->luks_sector_size > SECTOR ? o->luks_sector_size : SECTOR;
+	uint64_t unit = o->flags & VD_CREATE_AZURE ? UINT64_C(1) << 20 : sector;
 	bool is_plain_raw = img->format == &vd_format_raw && !o->key;
 
 	if (!want && img->parent)
 		want = img->parent->size;
-	if (!vd_round_up_u64(want, is_plain_raw ? 1 : sector, size) || *size > INT64_MAX)
+	if (!vd_round_up_u64(want, is_plain_raw ? 1 : unit, size) || *size > INT64_MAX)
 		return vd_fail(e, VD_EARG, "a disk of %llu bytes is too large", (unsigned long long)want);
 	return 0;
 }

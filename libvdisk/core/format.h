@@ -112,6 +112,7 @@ struct vd_open {
 	bool write;
 	bool repair;                    /* with write: for check() alone, so marks like "dirty" do not matter */
 	bool scrubs;                    /* no space may become free but by release(): not in cancel(), nor by a change of shape */
+	bool fresh;                     /* just created, and without a name until the commit: nobody finds what a crash leaves of it */
 	const char *snapshot;           /* not NULL: the disk is this snapshot's; never with write, and only if the format has snapshots */
 };
 

@@ -78,7 +78,7 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e)
 {
 	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable, .scrubs = img->scrubs,
-			     .repair = img->is_repair, .snapshot = snapshot };
+			     .fresh = img->fresh, .repair = img->is_repair, .snapshot = snapshot };
 	int r = vd_meta_new(img->set, cache_bytes ? cache_bytes : DEFAULT_CACHE, img->fresh, &img->meta, e);
 
 	if (r == 0)

@@ -35,6 +35,8 @@ int vd_write_start(struct vd_image *img, struct vd_error *e)
 		r = img->format->begin_write ? img->format->begin_write(img->state, e) : 0;
 		if (r == 0)
 			atomic_store(&img->begun, true);
+		else if (vd_set_has_failed(img->set))
+			atomic_store(&img->poisoned, true);
 	}
 	pthread_mutex_unlock(&img->begin);
 	return r;

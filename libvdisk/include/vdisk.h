@@ -207,15 +207,16 @@ enum vd_create_flag {
 	VD_CREATE_LAZY_REFCOUNTS = 4,   /* qcow2 v3 */
 	VD_CREATE_COMPAT_V2 = 8,        /* qcow2 version 2 (compat=0.10) */
 	VD_CREATE_DATA_FILE_RAW = 16,   /* qcow2: the external data file is a raw image of the disk */
+	VD_CREATE_AZURE = 32,           /* vhd: as Azure takes them: fixed, the size in whole MiB */
 };
 
 struct vd_create_opts {
 	size_t struct_size;
 	unsigned flags;                 /* enum vd_create_flag */
 	const char *format;             /* a name of vd_format_name(), or "luks" (a LUKS container in raw: as "raw" with a key); required */
-	const char *subformat;          /* one of the format's kinds: vhd "dynamic" (default), "fixed". NULL: the default */
+	const char *subformat;          /* one of the format's kinds: vhd and vhdx "dynamic" (default), "fixed". NULL: the default */
 	uint64_t size;                  /* guest-visible bytes; 0 with a backing file: the backing file's size */
-	uint32_t cluster_size;          /* qcow2; 0: 64 KiB (extended L2: 128 KiB) */
+	uint32_t cluster_size;          /* allocation unit. qcow2; 0: 64 KiB (extended L2: 128 KiB). vhd; 0: 2 MiB */
 	uint32_t refcount_bits;         /* qcow2; 0: 16 */
 	enum vd_compression compression;/* qcow2: type that compressed clusters have */
 	const char *backing_file;       /* name written into the image as it is; opened through the gate for its size */
@@ -403,6 +404,8 @@ struct vd_info {
 	bool data_file_raw;
 	bool is_dirty, is_corrupt;
 	bool is_read_only_format;       /* this library opens it for reading only */
+	const char *subformat;          /* which of the format's kinds, or NULL */
+	const char *disk_id, *parent_id;/* by which the format knows the disk and the parent that it was made on, or NULL */
 	/* qcow2 */
 	uint32_t qcow2_version, refcount_bits, n_snapshots, n_bitmaps;
 	bool lazy_refcounts, extended_l2;

@@ -255,6 +255,20 @@ static int flush_file(struct member *m, struct vd_error *e)
 	return r;
 }
 
+bool vd_set_has_failed(struct vd_set *s)
+{
+	bool has_failed = false;
+
+	for (uint32_t i = 0; i < vd_set_count(s) && !has_failed; i++) {
+		struct member *m = member_of(s, i);
+
+		pthread_mutex_lock(&m->flush_lock);
+		has_failed = m->has_failed;
+		pthread_mutex_unlock(&m->flush_lock);
+	}
+	return has_failed;
+}
+
 /* The image file is last: its tables point into the others. */
 int vd_set_flush(struct vd_set *s, struct vd_error *e)
 {

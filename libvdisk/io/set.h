@@ -47,6 +47,8 @@ int vd_set_punch(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len, st
 void vd_set_finished(struct vd_set *s, uint32_t file, uint64_t off, uint64_t len);
 /* Flushes every file that has writes since its last flush began: at most one fsync a file. */
 int vd_set_flush(struct vd_set *s, struct vd_error *e) VD_MUST_CHECK;
+/* A flush failed once: nothing more can be made durable (S3). */
+bool vd_set_has_failed(struct vd_set *s);
 /* Closes all files; the first failure is returned, all are closed whatever happens. Frees the set. */
 int vd_set_close(struct vd_set *s, struct vd_error *e) VD_MUST_CHECK;
 /* For error paths; NULL is allowed. */

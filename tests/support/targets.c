@@ -9,6 +9,7 @@
 #define RAW &vd_format_raw
 #define TOY &vd_format_toy
 #define QCOW2 &vd_format_qcow2
+#define VHD &vd_format_vhd
 
 const struct target targets[] = {
 	{ "raw", RAW, false, false, { 0 } },
@@ -23,6 +24,9 @@ const struct target targets[] = {
 	{ "qcow2 zstd", QCOW2, false, true, { .compression = VD_COMPRESSION_ZSTD, .cluster_size = 16 * KIB } },
 	{ "qcow2 luks", QCOW2, true, false, { .kdf = KDF } },
 	{ "qcow2 luks 512", QCOW2, true, false, { .kdf = KDF, .cluster_size = 512 } },
+	{ "vhd", VHD, false, false, { 0 } },
+	{ "vhd 4k", VHD, false, false, { .cluster_size = 4 * KIB } },
+	{ "vhd fixed", VHD, false, false, { .subformat = "fixed" } },
 	{ "luks1", RAW, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks2 4096", RAW, true, false,
 	  { .luks_type = VD_LUKS2, .luks_sector_size = 4096, .kdf = { .iterations = 4, .memory_kib = 64 } } },

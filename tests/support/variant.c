@@ -21,6 +21,7 @@
 #define RAW &vd_format_raw
 #define TOY &vd_format_toy
 #define QCOW2 &vd_format_qcow2
+#define VHD &vd_format_vhd
 
 const struct variant variants[] = {
 	{ "raw", RAW, 0, MIB + 777, 64 * KIB, { 0 } },
@@ -52,6 +53,10 @@ const struct variant variants[] = {
 	{ "qcow2 luks", QCOW2, VARIANT_LUKS, 3 * MIB + TAIL, 64 * KIB, { .kdf = KDF } },
 	{ "qcow2 luks 4k over raw", QCOW2, VARIANT_LUKS | VARIANT_OVER_RAW, 3 * MIB + TAIL, 4 * KIB,
 	  { .cluster_size = 4 * KIB, .kdf = KDF } },
+	{ "vhd", VHD, 0, 3 * MIB + TAIL, 64 * KIB, { .cluster_size = 64 * KIB } },
+	{ "vhd 4k", VHD, 0, 512 * KIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
+	{ "vhd fixed", VHD, 0, MIB + TAIL, 4 * KIB, { .subformat = "fixed" } },
+	{ "vhd over vhd", VHD, VARIANT_OVER_SAME, 2 * MIB + TAIL, 32 * KIB, { .cluster_size = 32 * KIB } },
 	{ "luks1", RAW, VARIANT_LUKS, MIB + TAIL, 4 * KIB, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks2 4096", RAW, VARIANT_LUKS, MIB + 4096, 4 * KIB,
 	  { .luks_type = VD_LUKS2, .luks_sector_size = 4096, .kdf = { .iterations = 4, .memory_kib = 64 } } },
@@ -114,7 +119,10 @@ bool peer_is_here(void)
 
 bool peer_knows(const struct variant *v)
 {
-	return peer_is_here() && v->format == &vd_format_qcow2;
+	/* It knows no differencing VHD, and reads a dynamic disk of zeros. */
+	bool is_known_vhd = v->format == VHD && !(v->flags & VARIANT_OVER_SAME);
+
+	return peer_is_here() && (v->format == QCOW2 || is_known_vhd);
 }
 
 static void save(const struct variant *v, struct vd_host *mem)
@@ -131,6 +139,8 @@ static void save(const struct variant *v, struct vd_host *mem)
 
 static const char *image_opts(const struct variant *v)
 {
+	if (v->format == VHD)
+		return "driver=vpc,file.filename=d";
 	return v->flags & VARIANT_LUKS ? "driver=qcow2,file.filename=d,encrypt.key-secret=s" :
 					 "driver=qcow2,file.filename=d";
 }
@@ -139,6 +149,9 @@ void peer_check(const struct variant *v, struct vd_host *mem, bool may_leak)
 {
 	int status;
 
+	/* It has no check of VHD. */
+	if (v->format != QCOW2)
+		return;
 	save(v, mem);
 	status = PEER("check", "--object", "secret,id=s,file=key", "--image-opts", image_opts(v));
 	/* 3: leaked clusters, and nothing worse (qemu-img(1)). */

@@ -489,6 +489,21 @@ static void failed_begin_is_tried_again(void **state)
 	assert_false(is_marked_dirty("d"));
 }
 
+static void failed_flush_of_begin_poisons(void **state)
+{
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	disk_make(toy, "d", SIZE, NULL);
+	img = disk_open(toy, "d", VD_OPEN_WRITE);
+	vd_fault_arm(disks.fault, &(struct vd_fault_plan){ .kinds = VD_OP_FLUSH, .nth = 1, .err = EIO });
+	expect_failure(vd_image_pwrite(img, "x", 1, 0, &e), VD_EIO, &e, "made to fail");
+	expect_failure(vd_image_pwrite(img, "x", 1, 0, &e), VD_EPOISONED, &e, "nothing more is written");
+	expect_failure(vd_image_flush(img, &e), VD_EPOISONED, &e, "nothing more is written");
+	expect_failure(vd_image_close(img, &e), VD_EPOISONED, &e, "nothing more is written");
+}
+
 /* ---- failures ----------------------------------------------------------------------------------------- */
 
 /* Flushed 7s, then 8s that are not flushed; now the nth operation of these kinds fails. */
@@ -699,6 +714,7 @@ int main(void)
 		CASE(writing_ends_only_if_it_has_begun),
 		CASE(all_tables_are_committed_before_writing_ends),
 		CASE(failed_begin_is_tried_again),
+		CASE(failed_flush_of_begin_poisons),
 		CASE(failed_table_write_poisons),
 		CASE(failed_flush_poisons),
 		CASE(failed_publish_poisons),
