@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fail.h"
 #include "json.h"
 #include "picture.h"
 #include "signals.h"
+#include "sizes.h"
 #include "source.h"
 #include "ui.h"
 #include "verbs.h"
@@ -15,6 +17,8 @@
 #define CELLS_MAX (PICTURE_COLUMNS * PICTURE_ROWS_MAX)
 
 static const struct opt looking[] = {
+	{ .name = "since", .kind = OPT_TEXT, .where = WHERE(since), .arg = "BITMAP",
+	  .help = "show what was written since this bitmap inside IMAGE was made or cleared" },
 	{ .name = "full", .kind = OPT_FLAG, .where = WHERE(full), .help = "look at all data, not at samples of it" },
 	{ 0 },
 };
@@ -37,6 +41,7 @@ static const struct opt_group *const groups[] = {
 static const char *const examples[] = {
 	"vdisk map disk.qcow2",
 	"vdisk map --full --output=svg disk.qcow2 > disk.svg",
+	"vdisk map --since monday disk.qcow2",
 	"vdisk map --output=json disk.qcow2 | jq 'map(select(.data)) | length'",
 	NULL,
 };
@@ -57,7 +62,7 @@ static bool reads_as_zeros(const struct vd_extent *x, const struct vd_info *i)
 	return (x->flags & VD_EXTENT_HOLE) && !i->backing_file && !(x->flags & VD_EXTENT_ENCRYPTED);
 }
 
-static struct json_object *extent_object(const struct vd_extent *x, const struct vd_info *i)
+static struct json_object *extent_object(const struct vd_extent *x, const struct vd_info *i, const struct settings *s)
 {
 	struct json_object *j = json_new();
 
@@ -74,10 +79,26 @@ static struct json_object *extent_object(const struct vd_extent *x, const struct
 		json_put_u64(j, x->flags & VD_EXTENT_ENCRYPTED ? "ciphertext-offset" : "offset", x->host_off);
 		json_put_text(j, "filename", x->file);
 	}
+	if (s->since)
+		json_put_bool(j, "dirty", x->flags & VD_EXTENT_DIRTY);
 	return j;
 }
 
-static int print_extents(struct vd_image *img, const struct vd_info *info, struct vd_error *e)
+/* As many as fit, from `at` on. */
+static int next_extents(struct vd_image *img, const struct settings *s, uint64_t at, struct vd_extent *x, size_t *n,
+			struct vd_error *e)
+{
+	uint64_t left = vd_image_size(img) - at;
+	int r = signals_check(e);
+
+	if (r < 0)
+		return r;
+	if (s->since)
+		return vd_image_extents_since(img, s->since, at, left, x, EXTENTS, n, e);
+	return vd_image_extents(img, at, left, x, EXTENTS, n, e);
+}
+
+static int print_extents(struct vd_image *img, const struct settings *s, const struct vd_info *info, struct vd_error *e)
 {
 	uint64_t at = 0, size = vd_image_size(img);
 	struct vd_extent x[EXTENTS];
@@ -85,17 +106,52 @@ static int print_extents(struct vd_image *img, const struct vd_info *info, struc
 	int r = 0;
 
 	while (at < size && r == 0) {
-		r = vd_image_extents(img, at, size - at, x, EXTENTS, &n, e);
+		r = next_extents(img, s, at, x, &n, e);
 		for (size_t i = 0; i < n && r == 0; i++) {
-			json_print_item(extent_object(&x[i], info), x[i].off == 0);
+			json_print_item(extent_object(&x[i], info, s), x[i].off == 0);
 			at = x[i].off + x[i].len;
 		}
-		if (r == 0)
-			r = signals_check(e);
 	}
 	if (r == 0)
 		json_print_items_end(size == 0);
 	return r;
+}
+
+/* ---- since a bitmap --------------------------------------------------------------------------------------- */
+
+static void print_run(uint64_t from, uint64_t to, uint64_t *sum)
+{
+	if (to == from)
+		return;
+	ui_line("%20llu %20llu", (unsigned long long)from, (unsigned long long)(to - from));
+	*sum += to - from;
+}
+
+/* Neighbours in one line, whatever they hold. */
+static int print_dirty(struct vd_image *img, const struct settings *s, struct vd_error *e)
+{
+	uint64_t at = 0, size = vd_image_size(img), from = 0, to = 0, sum = 0;
+	struct vd_extent x[EXTENTS];
+	size_t n;
+	int r = 0;
+
+	while (at < size && r == 0) {
+		r = next_extents(img, s, at, x, &n, e);
+		for (size_t i = 0; i < n && r == 0; at = x[i].off + x[i].len, i++) {
+			if (!(x[i].flags & VD_EXTENT_DIRTY))
+				continue;
+			if (x[i].off != to) {
+				print_run(from, to, &sum);
+				from = x[i].off;
+			}
+			to = x[i].off + x[i].len;
+		}
+	}
+	if (r < 0)
+		return r;
+	print_run(from, to, &sum);
+	ui_summary("%s of %s may have changed since '%s'", size_show((double)sum).s, size_show((double)size).s, s->since);
+	return 0;
 }
 
 /* ---- the picture ------------------------------------------------------------------------------------------ */
@@ -122,17 +178,27 @@ static int draw(struct vd_image *img, const struct settings *s, struct vd_error 
 	return 0;
 }
 
+static int show(struct vd_image *img, const struct settings *s, const struct vd_info *info, struct vd_error *e)
+{
+	if (ui_is_json())
+		return print_extents(img, s, info, e);
+	return s->since ? print_dirty(img, s, e) : draw(img, s, e);
+}
+
 static int run(struct settings *s, struct vd_error *e)
 {
 	struct vd_image *img = NULL;
 	struct vd_info info;
-	int r = source_open_metadata(s, s->operands[0], s->format, &img, e);
+	int r;
 
+	if (s->since && (s->output == OUTPUT_SVG || s->full))
+		return fail(e, VD_EARG, "--since goes with neither --full nor --output=svg");
+	r = source_open_metadata(s, s->operands[0], s->format, &img, e);
 	if (r == 0)
 		r = source_info(img, &info, e);
 	if (r == 0)
-		r = ui_is_json() ? print_extents(img, &info, e) : draw(img, s, e);
-	if (r == 0 && info.backing_file)
+		r = show(img, s, &info, e);
+	if (r == 0 && info.backing_file && !s->since)
 		ui_note("only this image is shown: holes may be filled by its backing file %s", info.backing_file);
 	vd_image_abort(img);
 	return r;

@@ -10,6 +10,7 @@
 
 /* More than anybody types; a limit so that no table of the command grows with its arguments. */
 #define TEXTS_MAX 32
+#define OPERANDS_MAX (3 + TEXTS_MAX)
 
 struct texts {
 	const char *at[TEXTS_MAX];
@@ -59,7 +60,7 @@ struct new_image {
 enum compat { COMPAT_DEFAULT, COMPAT_V2, COMPAT_V3 };
 
 struct settings {
-	const char *operands[3];
+	const char *operands[OPERANDS_MAX];
 	size_t n_operands;
 
 	const char *format;             /* of the image that is read; create: of the new one */
@@ -73,6 +74,10 @@ struct settings {
 	bool shrink;
 	const char *label, *header_backup;      /* key */
 	bool last_slot, qr;
+	uint64_t granularity;           /* bitmap */
+	bool disabled;
+	const char *from_image;
+	const char *since;              /* map: a bitmap */
 	struct texts create_options;    /* -o, unparsed: the target's format says what is known */
 	char option_text[4096];         /* the same in one list, taken apart; what is below points into it */
 	struct new_image made;

@@ -15,5 +15,6 @@ extern const struct verb verb_compare;
 extern const struct verb verb_snapshot;
 extern const struct verb verb_resize;
 extern const struct verb verb_key;
+extern const struct verb verb_bitmap;
 
 #endif

@@ -4,6 +4,7 @@
  * the format is, is said in qcow2.h; what of it is read and written, in qcow2.md.
  */
 #include "formats/qcow2/qcow2.h"
+#include "formats/qcow2/qcow2_bitmap.h"
 #include "formats/qcow2/qcow2_claims.h"
 #include "formats/qcow2/qcow2_shape.h"
 
@@ -110,6 +111,8 @@ static void qcow2_close(void *st)
 	free(s->data_file_name);
 	free(s->key_notes);
 	free(s->feature_names);
+	vd_qcow2_bitmaps_free(s->bitmaps);
+	vd_qcow2_bitmap_store_free(s);
 }
 
 static void qcow2_describe(const void *st, struct vd_format_info *i)
@@ -154,15 +157,20 @@ static void qcow2_info(const void *st, struct vd_info *i)
 	i->is_read_only_format = read_only_why(s) != NULL;
 }
 
+/* Bitmaps: see B1 in qcow2_bitmap.c. */
+uint64_t vd_qcow2_autoclear_kept(const struct vd_qcow2 *s)
+{
+	return s->h.autoclear & (QCOW2_AUTOCLEAR_BITMAPS | (s->payload_file ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0));
+}
+
 /*
- * Autoclear bits say that something beside the disk is up to date (bitmaps); a writer that does not keep it so
- * clears them first.
+ * Autoclear bits say that something beside the disk is up to date; a writer that does not keep it so clears them first.
  * Lazy refcounts need no dirty bit: refcounts are exact at every commit (Q1).
  */
 static int qcow2_begin_write(void *st, struct vd_error *e)
 {
 	struct vd_qcow2 *s = st;
-	uint64_t kept = s->h.autoclear & (s->payload_file ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0);
+	uint64_t kept = vd_qcow2_autoclear_kept(s);
 	uint8_t raw[8];
 	int r;
 
@@ -198,6 +206,7 @@ const struct vd_format vd_format_qcow2 = {
 	.disown = vd_qcow2_disown,
 	.walk = vd_qcow2_walk,
 	.snap = &vd_qcow2_snap_ops,
+	.bitmap = &vd_qcow2_bitmap_ops,
 	.reach = vd_qcow2_reach,
 	.resize = vd_qcow2_resize,
 	.set_backing = vd_qcow2_set_backing,

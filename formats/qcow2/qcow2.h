@@ -123,6 +123,8 @@ struct vd_qcow2 {
 	uint64_t bitmaps_at;
 	uint32_t n_bitmaps;
 	uint64_t bitmaps_off, bitmaps_len;      /* of the bitmap directory, as the header has it: not judged */
+	struct vd_qcow2_bitmaps *bitmaps;       /* the directory, once it was asked for */
+	struct vd_qcow2_bitmap_store *store;    /* a new one, written and not in force yet */
 
 	uint64_t cluster_size;
 	uint32_t entry_size;            /* of an L2 entry */
@@ -213,6 +215,8 @@ int vd_qcow2_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd
 /* Up to n_want clusters side by side, refcount 1; *is_fresh: they read as zeros and were never used. */
 int vd_qcow2_alloc(struct vd_qcow2 *s, uint64_t n_want, uint64_t *host_off, uint64_t *n_got, bool *is_fresh,
 		struct vd_error *e) VD_MUST_CHECK;
+/* n of them side by side, however many. */
+int vd_qcow2_alloc_stretch(struct vd_qcow2 *s, uint64_t n, uint64_t *host_off, struct vd_error *e) VD_MUST_CHECK;
 /* Room for a compressed cluster of len bytes, at any byte: neighbours share clusters. */
 int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off,
 			  struct vd_error *e) VD_MUST_CHECK;
@@ -235,6 +239,9 @@ void vd_qcow2_cancel(void *st, struct vd_resv *v);
 /* qcow2_punch.c */
 int vd_qcow2_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done,
 		   struct vd_error *e);
+
+/* qcow2.c: what of the autoclear bits is true of the image still, though it is written to. */
+uint64_t vd_qcow2_autoclear_kept(const struct vd_qcow2 *s);
 
 /* qcow2_create.c */
 int vd_qcow2_create(const struct vd_create *c, struct vd_error *e);

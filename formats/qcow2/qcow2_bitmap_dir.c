@@ -39,7 +39,7 @@ static bool table_has_place(const struct vd_qcow2 *s, const struct vd_qcow2_bitm
 {
 	uint64_t len = (uint64_t)b->table_size * 8;
 
-	return b->table_size && b->table_off && b->table_off % s->cluster_size == 0 &&
+	return b->table_size && b->table_size <= QCOW2_BITMAP_BYTES_MAX / s->cluster_size && b->table_off && b->table_off % s->cluster_size == 0 &&
 	       vd_range_inside(b->table_off, len, atomic_load(&s->host_end)) && !vd_qcow2_overlaps(s, b->table_off, len);
 }
 

@@ -323,6 +323,7 @@ int vd_qcow2_header_read(struct vd_qcow2 *s, struct vd_io *io, uint64_t file_siz
 
 	if (r < 0)
 		return r;
+	s->n_bitmaps = 0;
 	len = vd_min_u64(UINT64_C(1) << s->h.cluster_bits, file_size);
 	r = vd_alloc(len, 1, &head, e);
 	if (r == 0)

@@ -14,6 +14,9 @@
  */
 #include "formats/qcow2/qcow2.h"
 
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/cleanup.h"
+
 /*
  * Clusters past the end of the file that have an owner all the same, as a crash of another writer leaves them; more are no
  * accident, and looking for the end of them could take for ever: one block may serve a whole table.
@@ -293,11 +296,18 @@ static int grow_table(struct vd_qcow2 *s, struct vd_error *e)
 	return r < 0 ? r : switch_table(s, table_off, n_table, e);
 }
 
+/* Keeps R2. */
+static int link_block(struct vd_qcow2 *s, uint64_t block, uint64_t off, struct vd_error *e)
+{
+	bool is_unlinked = s->reft_has_moved && s->reft_born == vd_meta_n_snapshots(s->meta);
+
+	return write_table_entry(s, atomic_load(&s->reft_off), block, off, is_unlinked ? VD_RANK_OWNER : VD_RANK_INDEX, e);
+}
+
 /* For clusters that nothing counts yet (R3). */
 static int add_block(struct vd_qcow2 *s, uint64_t block, struct vd_error *e)
 {
 	uint64_t cluster = block * s->block_entries, off = cluster * s->cluster_size;
-	bool is_unlinked = s->reft_has_moved && s->reft_born == vd_meta_n_snapshots(s->meta);
 	int r;
 
 	if (block >= reft_entries(s))
@@ -305,10 +315,7 @@ static int add_block(struct vd_qcow2 *s, uint64_t block, struct vd_error *e)
 	r = make_room(s, cluster, 1, e);
 	if (r == 0)
 		r = write_block(s, off, 1, e);
-	if (r == 0)
-		r = write_table_entry(s, atomic_load(&s->reft_off), block, off,
-				      is_unlinked ? VD_RANK_OWNER : VD_RANK_INDEX, e);
-	return r;
+	return r < 0 ? r : link_block(s, block, off, e);
 }
 
 static const struct change one_more = { .up = true };
@@ -446,4 +453,76 @@ int vd_qcow2_last_used(const struct vd_qcow2 *s, uint64_t *end, struct vd_error 
 	}
 	*end = 0;
 	return 0;
+}
+
+/* ---- side by side --------------------------------------------------------------------------------------- */
+
+/* By what other calls would get; stretches that are too short are set aside and given back. */
+static int find_stretch(struct vd_qcow2 *s, uint64_t n, uint64_t *host_off, struct vd_error *e)
+{
+	vd_auto_free struct vd_range *aside = NULL;
+	uint64_t got = 0;
+	size_t n_aside = 0;
+	bool is_fresh;
+	int r = 0;
+
+	while (r == 0 && got < n) {
+		r = vd_realloc(&aside, n_aside + 1, sizeof(*aside), e);
+		if (r == 0)
+			r = vd_qcow2_alloc(s, n, host_off, &got, &is_fresh, e);
+		if (r == 0 && got < n)
+			aside[n_aside++] = (struct vd_range){ .host_off = *host_off, .len = got * s->cluster_size };
+	}
+	for (size_t i = 0; i < n_aside; i++)
+		if (vd_qcow2_drop(s, aside[i].host_off, aside[i].len, NULL) < 0)
+			break;  /* leaks what is left */
+	return r;
+}
+
+/* The first of n blocks in a row that do not exist, past the end of the file. */
+static int find_unborn(struct vd_qcow2 *s, uint64_t n, uint64_t *first, struct vd_error *e)
+{
+	uint64_t off, per_block = s->block_entries * s->cluster_size, n_free = 0;
+	int r = 0;
+
+	*first = vd_round_up(atomic_load(&s->host_end), per_block) / per_block;
+	while (r == 0 && n_free < n) {
+		if (*first + n > reft_entries(s)) {
+			r = grow_table(s, e);
+			*first = vd_round_up(atomic_load(&s->host_end), per_block) / per_block;
+			n_free = 0;
+			continue;
+		}
+		r = find_block(s, *first + n_free, &off, e);
+		if (r == 0 && off)
+			*first += n_free + 1;
+		n_free = off ? 0 : n_free + 1;
+	}
+	return r;
+}
+
+/* More than a block counts: behind all else, after blocks that count just this. */
+static int make_stretch(struct vd_qcow2 *s, uint64_t n, uint64_t *host_off, struct vd_error *e)
+{
+	uint64_t n_blocks = (n - 1) / (s->block_entries - 1) + 1, block, first;
+	int r = find_unborn(s, n_blocks, &block, e);
+
+	if (r < 0)
+		return r;
+	first = block * s->block_entries;
+	r = make_room(s, first, n_blocks + n, e);
+	for (uint64_t i = 0; i < n_blocks && r == 0; i++) {
+		uint64_t off = (first + i) * s->cluster_size;
+
+		r = write_block(s, off, vd_min_u64(s->block_entries, n_blocks + n - i * s->block_entries), e);
+		if (r == 0)
+			r = link_block(s, block + i, off, e);
+	}
+	*host_off = (first + n_blocks) * s->cluster_size;
+	return r;
+}
+
+int vd_qcow2_alloc_stretch(struct vd_qcow2 *s, uint64_t n, uint64_t *host_off, struct vd_error *e)
+{
+	return n < s->block_entries ? find_stretch(s, n, host_off, e) : make_stretch(s, n, host_off, e);
 }

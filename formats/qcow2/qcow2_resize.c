@@ -21,6 +21,10 @@ static int judge_size(const struct vd_qcow2 *s, uint64_t size, struct vd_error *
 			s->cluster_size);
 		return vd_hint(e, VD_EARG, "convert the image to one with larger clusters");
 	}
+	if (!size && s->n_bitmaps) {
+		vd_fail(e, VD_EARG, "%s: an empty disk cannot have the bitmaps that the image has", s->name);
+		return vd_hint(e, VD_EARG, "remove the bitmaps first");
+	}
 	if (s->h.version == 2 && s->h.n_snapshots) {
 		vd_fail(e, VD_EUNSUPPORTED, "%s: the size of a qcow2 version 2 image cannot change while it has snapshots",
 			s->name);

@@ -455,7 +455,7 @@ static struct vd_qcow2_header header_after(const struct shape *sh)
 	h.reft_off = (a->first + a->n_l1 + a->n_snap + a->n_l2) * s->cluster_size;
 	h.reft_clusters = a->n_reft;
 	if (sh->act->ends_autoclear)
-		h.autoclear &= s->payload_file ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0;
+		h.autoclear = vd_qcow2_autoclear_kept(s);
 	return h;
 }
 

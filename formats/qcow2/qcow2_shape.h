@@ -83,7 +83,7 @@ struct vd_qcow2_act {
 	const struct vd_qcow2_snapshots *snapshots;     /* after */
 	uint64_t old_snap_len;                  /* bytes of the snapshot table before */
 	struct vd_qcow2_area dead[2];           /* L1 tables that are not needed any more; empty: none */
-	bool ends_autoclear;                    /* the guest's bytes change: bitmaps are void */
+	bool ends_autoclear;                    /* the guest's bytes change, and with them what unknown autoclear bits say */
 };
 
 /*

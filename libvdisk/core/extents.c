@@ -3,6 +3,7 @@
 #include "libvdisk/core/image.h"
 
 #include "libvdisk/base/checked.h"
+#include "libvdisk/core/bitmap.h"
 
 #define N_RUNS 64
 #define MAX_MAPS 256            /* a call: tables that a hostile image names over and over must not hold one call for minutes */
@@ -11,6 +12,7 @@
 struct list {
 	struct vd_extent *buf;
 	size_t n, max;
+	uint32_t mark;                  /* a flag for all that is added */
 };
 
 static bool continues(const struct vd_extent *a, const struct vd_extent *b)
@@ -60,7 +62,7 @@ static bool add_run(struct vd_image *img, const struct vd_run *run, struct list 
 {
 	struct vd_extent x = {
 		.off = run->guest_off - img->layer.payload_off, .len = run->len, .depth = img->depth,
-		.flags = flags_of(img, run),
+		.flags = flags_of(img, run) | l->mark,
 	};
 
 	if (run->where == VD_DATA || run->where == VD_PACKED) {
@@ -142,5 +144,48 @@ VD_PUBLIC int vd_image_extents(struct vd_image *img, uint64_t off, uint64_t len,
 	pthread_rwlock_rdlock(&img->control);
 	r = vd_extents(img, off, len, buf, n, got, e);
 	pthread_rwlock_unlock(&img->control);
+	return r;
+}
+
+/* ---- since a bitmap --------------------------------------------------------------------------------------- */
+
+/* Cut where the bitmap changes its mind. */
+static int describe_since(struct vd_image *img, struct vd_bitmap_look *look, uint64_t off, uint64_t len, struct list *l,
+			  struct vd_error *e)
+{
+	uint64_t shift = img->layer.payload_off, end;
+	int r = 0;
+
+	for (uint64_t at = off; at < off + len && r == 0; at = end) {
+		bool is_dirty = false;
+
+		r = vd_bitmap_look_at(look, at + shift, off + len + shift, &is_dirty, &end, e);
+		end -= shift;
+		l->mark = is_dirty ? VD_EXTENT_DIRTY : 0;
+		if (r == 0)
+			r = describe(img, at, end - at, l, e);
+		if (r == 0 && !is_complete(l, end))
+			break;
+	}
+	return r;
+}
+
+VD_PUBLIC int vd_image_extents_since(struct vd_image *img, const char *bitmap, uint64_t off, uint64_t len,
+				     struct vd_extent *buf, size_t n, size_t *got, struct vd_error *e)
+{
+	vd_auto_look struct vd_bitmap_look look = { 0 };
+	struct list l = { .buf = buf, .max = n };
+	int r;
+
+	if (!n)
+		return vd_fail(e, VD_EARG, "vd_image_extents_since needs room for at least one extent");
+	pthread_rwlock_rdlock(&img->control);
+	r = vd_image_check_range(img, off, len, e);
+	if (r == 0)
+		r = vd_bitmap_look_open(&look, img, bitmap, e);
+	if (r == 0)
+		r = describe_since(img, &look, off, len, &l, e);
+	pthread_rwlock_unlock(&img->control);
+	*got = l.n;
 	return r;
 }

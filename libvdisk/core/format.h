@@ -20,6 +20,7 @@
 
 #include "libvdisk/base/bytes.h"
 #include "libvdisk/codec/codec.h"
+#include "libvdisk/core/dirty.h"
 #include "libvdisk/core/meta.h"
 #include "libvdisk/core/space.h"
 #include "libvdisk/core/window.h"
@@ -162,6 +163,52 @@ struct vd_repair_ops {
 	int (*mend)(void *st, enum vd_repair repair, struct vd_check *c, struct vd_error *e);
 };
 
+/*
+ * Bitmaps inside the image, each of which says in pieces of a power of two what of the disk was written since it was made
+ * or cleared. The core records what is written (core/bitmap.c); a driver keeps the bits. They lie in parts of
+ * vd_format_info.unit bytes, least significant bit first; what is past the disk's end is of no meaning.
+ *
+ * A bitmap that records is held while its handle writes: known on disk not to hold, so that a crash leaves none that
+ * misses a write. A new state comes into force in two steps, between which the core commits all tables.
+ */
+struct vd_bitmap_entry {
+	const char *name;               /* the driver's, until the next enact() */
+	const char *unusable;           /* why it says nothing of the disk; NULL: it does */
+	unsigned granularity_bits;
+	bool is_enabled;                /* it records */
+	bool is_held;                   /* by this handle */
+};
+enum vd_bits { VD_BITS_ZEROS, VD_BITS_ONES, VD_BITS_MIXED };
+
+#define VD_BITMAP_NEW SIZE_MAX
+/* A bitmap as it is to be. */
+struct vd_bitmap_next {
+	size_t from;                    /* which one it was, or VD_BITMAP_NEW */
+	const char *name;               /* of a new one, and its granularity */
+	unsigned granularity_bits;
+	bool is_enabled;
+	bool is_cleared;                /* forgets what it had */
+	const struct vd_dirty *add;     /* is dirty too; NULL: nothing */
+};
+struct vd_bitmap_ops {
+	/* One at a time. *out: n of them in one malloc'ed block. VD_EBITMAP when none can be told. */
+	int (*list)(void *st, struct vd_bitmap_entry **out, size_t *n, struct vd_error *e);
+	/*
+	 * Of the i-th as list() had it: what the part holds; MIXED fills raw. For zeros and ones *n says of how many parts
+	 * from this one on it is so, at most as many as it said before; for MIXED 1. Beside others of its kind.
+	 */
+	int (*load)(void *st, size_t i, uint64_t part, uint64_t *n, uint8_t *raw, enum vd_bits *what, struct vd_error *e);
+	/*
+	 * Durably: those that record, or all of them, do not hold until the next enact(). Alone with list(). When the image
+	 * cannot say so of each, then of all for ever, which is no failure. A failure is VD_EPOISONED: what is on disk is not known.
+	 */
+	int (*hold)(void *st, bool all, struct vd_error *e);
+	/* Alone on the handle with every table committed: writes the new state beside the old. Failed, nothing has changed. */
+	int (*write)(void *st, const struct vd_bitmap_next *next, size_t n, struct vd_error *e);
+	/* After write() and a commit: from here on the new state is in force, durably, and none is held. Fails as vd_snap_ops does. */
+	int (*enact)(void *st, struct vd_error *e);
+};
+
 struct vd_format {
 	const char *name;
 	const char *alias;              /* what peers call it, if they call it otherwise */
@@ -182,7 +229,7 @@ struct vd_format {
 	/* Fills the format's own fields of the public info; the core has done the rest. May be NULL. */
 	void (*info)(const void *st, struct vd_info *i);
 
-	/* Once a handle, before the first payload byte: what must be durable by then (autoclear bits, dirty bits) is written and flushed here. May be NULL. */
+	/* Before the first payload byte, and again after an end_write(): what must be durable by then (autoclear bits, dirty bits) is written and flushed here. May be NULL. */
 	int (*begin_write)(void *st, struct vd_error *e);
 	/* Clean close after begin_write, all tables committed. May be NULL. */
 	int (*end_write)(void *st, struct vd_error *e);
@@ -215,6 +262,7 @@ struct vd_format {
 
 	/* NULL: the format has none. */
 	const struct vd_snap_ops *snap;
+	const struct vd_bitmap_ops *bitmap;
 	/*
 	 * Both under the conditions of vd_snap_ops. A disk grows in steps: reach() makes the tables reach further, where
 	 * nothing is then; the core makes zeros there if something would show through; resize() says the new size.

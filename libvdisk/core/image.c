@@ -8,8 +8,10 @@
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/bitmap.h"
 #include "libvdisk/core/host.h"
 #include "libvdisk/core/registry.h"
+#include "libvdisk/core/shape.h"
 
 #define PROBE_HEAD 65536
 #define PROBE_TAIL 4096
@@ -178,8 +180,8 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	img->is_control = opts->flags & VD_OPEN_CONTROL;
 	img->is_repair = opts->flags & VD_OPEN_REPAIR;
 	img->scrubs = write && opts->flags & VD_OPEN_SCRUB_FREED;
-	img->child = child;
 	img->is_view = opts->snapshot;
+	img->child = child;
 	img->depth = child ? child->depth + 1 : 0;
 	img->format = format;
 	r = host->open(host, path, io_flags, &io, e);
@@ -243,9 +245,9 @@ int vd_image_finish_writing(struct vd_image *img, struct vd_error *e)
 
 	if (r < 0 || !atomic_load(&img->begun))
 		return r;
-	r = vd_image_commit_tables(img, e);
-	if (r == 0 && vd_meta_is_dirty(img->meta))
-		r = vd_image_commit_tables(img, e);
+	r = vd_shape_settle(img, e);
+	if (r == 0)
+		r = vd_bitmap_end(img, e);
 	if (r == 0 && img->format->end_write)
 		r = img->format->end_write(img->state, e);
 	if (r == 0)
@@ -295,6 +297,7 @@ static void free_image(struct vd_image *img)
 	vd_space_free(img->space);
 	vd_rangelock_free(img->ranges);
 	vd_codec_free(img->codec);
+	vd_dirty_free(atomic_load(&img->dirty));
 	vd_image_abort(img->parent);
 	pthread_rwlock_destroy(&img->control);
 	pthread_mutex_destroy(&img->lent_lock);

@@ -5,7 +5,7 @@
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload, zero.c makes zeros; flush.c makes it durable, freeing.c ends quarantines;
  * extents.c and info.c report; host.c and scrub.c look at the host's files (window.c, cover.c);
- * shape.c, snapshot.c, resize.c and keyslots.c change the image as a whole, rebase.c and
+ * shape.c, snapshot.c, resize.c, bitmap.c and keyslots.c change the image as a whole, rebase.c and
  * mergedown.c its chain; check.c checks and mends it; copy.c and compare.c are the long jobs; queue.c does what read.c,
  * write.c and flush.c do beside its caller.
  *
@@ -73,8 +73,9 @@ struct vd_image {
 	pthread_cond_t commit_ended;
 	bool is_committing;             /* one at a time; others wait for it, or for the next */
 	uint64_t commits_asked, commits_done;   /* every request up to the latter is durable */
-	pthread_mutex_t begin;          /* begin_write once */
+	pthread_mutex_t begin;          /* begin_write once; the driver's list of bitmaps */
 	atomic_bool begun;
+	_Atomic(struct vd_dirty *) dirty;       /* what was written since, for bitmaps; NULL: none records */
 	atomic_bool poisoned;           /* a table write or flush failed */
 	struct vd_scrubber *scrubber;   /* scrub.c: what it has looked up, under the control lock held exclusively; or NULL */
 };

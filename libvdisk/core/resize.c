@@ -3,6 +3,7 @@
  * Changes a disk's size. A larger one is made behind its end first: tables that reach, zeros where the parent or the
  * last unit's rest would show through. Only then its size is said, so that a crash leaves the old disk or the new.
  */
+#include "libvdisk/core/bitmap.h"
 #include "libvdisk/core/shape.h"
 
 #include "libvdisk/base/checked.h"
@@ -91,13 +92,17 @@ static int judge_request(const struct vd_image *img, const struct request *q, st
 static int resize(struct vd_image *img, const void *arg, struct vd_error *e)
 {
 	const struct request *q = arg;
+	uint64_t was = img->info.size;
 	int r = judge_request(img, q, e);
 
 	if (r < 0 || q->size == img->size)
 		return r;
-	if (q->size > img->size)
-		return grow(img, q->size, e);
-	return img->format->resize(img->state, q->size + img->layer.payload_off, e);
+	r = vd_bitmap_before_act(img, e);
+	if (r == 0 && q->size > img->size)
+		r = grow(img, q->size, e);
+	else if (r == 0)
+		r = img->format->resize(img->state, q->size + img->layer.payload_off, e);
+	return vd_bitmap_after_act(img, r, was, UINT64_MAX, e);
 }
 
 VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flags, struct vd_error *e)

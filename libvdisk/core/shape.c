@@ -29,7 +29,7 @@ int vd_shape_settle(struct vd_image *img, struct vd_error *e)
 
 static int run_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e)
 {
-	int r = vd_image_poisoned(img, e);
+	int r = vd_image_finish_writing(img, e);
 
 	if (r == 0)
 		r = vd_shape_settle(img, e);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "libvdisk/core/bitmap.h"
 #include "libvdisk/core/shape.h"
 
 static int judge_format(const struct vd_image *img, struct vd_error *e)
@@ -44,7 +45,12 @@ static int create(struct vd_image *img, const void *arg, struct vd_error *e)
 
 static int apply(struct vd_image *img, const void *arg, struct vd_error *e)
 {
-	return img->format->snap->apply(img->state, arg, e);
+	int r = vd_bitmap_before_act(img, e);
+
+	if (r == 0)
+		r = img->format->snap->apply(img->state, arg, e);
+	/* Whatever was written since the snapshot is another than before: all may be. */
+	return vd_bitmap_after_act(img, r, 0, UINT64_MAX, e);
 }
 
 static int delete(struct vd_image *img, const void *arg, struct vd_error *e)

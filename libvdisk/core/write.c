@@ -14,6 +14,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/base/secret.h"
+#include "libvdisk/core/bitmap.h"
 
 #define PIECE (2u << 20)        /* longest range held under one range lock */
 #define CHUNK (256u << 10)      /* bounce buffer: fill and cipher work in pieces of this */
@@ -33,6 +34,10 @@ int vd_write_start(struct vd_image *img, struct vd_error *e)
 	pthread_mutex_lock(&img->begin);
 	if (!atomic_load(&img->begun)) {
 		r = img->format->begin_write ? img->format->begin_write(img->state, e) : 0;
+		if (r == 0)
+			r = vd_bitmap_begin(img, e);
+		if (r == VD_EPOISONED)
+			atomic_store(&img->poisoned, true);
 		if (r == 0)
 			atomic_store(&img->begun, true);
 		else if (vd_set_has_failed(img->set))
@@ -179,6 +184,7 @@ int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e
 {
 	int r;
 
+	vd_bitmap_mark(img, v->off, v->len);
 	pthread_mutex_lock(&img->alloc);
 	r = img->format->reserve(img->state, v, e);
 	pthread_mutex_unlock(&img->alloc);

@@ -7,7 +7,7 @@
  * Z2  In a container a hole is noise, so there zeros are written and nothing is ever discarded.
  * Z3  With scrubbing asked for, bytes that stay in the image's hands under a flag, or at a fixed place, are written over.
  */
-#include "libvdisk/core/image.h"
+#include "libvdisk/core/bitmap.h"
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
@@ -175,6 +175,7 @@ static int work(struct vd_image *img, struct piece p, struct vd_error *e)
 {
 	if (p.discards && img->layer.is_container)
 		return 0;
+	vd_bitmap_mark(img, p.off + img->layer.payload_off, p.len);
 	for (uint64_t n; p.len; p.off += n, p.len -= n) {
 		int r = next_run(img, &p, e);
 

@@ -282,6 +282,7 @@ enum vd_extent_flag {
 	VD_EXTENT_PACKED = 8,           /* compressed */
 	VD_EXTENT_ENCRYPTED = 16,       /* host bytes are ciphertext */
 	VD_EXTENT_HOST = 32,            /* host_off and file are valid: guest byte i is at host_off + i */
+	VD_EXTENT_DIRTY = 64,           /* vd_image_extents_since() only: may have been written since */
 };
 struct vd_extent {
 	uint64_t off, len;
@@ -616,6 +617,49 @@ VD_PUBLIC int vd_header_backup(struct vd_image *img, const char *path, struct vd
  * After a crash in the middle the call is to be made again: the file is the sound copy meanwhile.
  */
 VD_PUBLIC int vd_header_restore(struct vd_image *img, const char *path, const struct vd_key *key, struct vd_error *e) VD_MUST_CHECK;
+
+/* ---- bitmaps ------------------------------------------------------------------------------------------ */
+
+/*
+ * A bitmap inside the image (qcow2 version 3): says in pieces of `granularity` bytes what was written to the disk since it
+ * was made or cleared, for as long as it is enabled. While a handle writes, the image says of the bitmaps that record that
+ * they do not hold, and a clean close stores them: after a crash they are unusable, and never miss a write. A write by a
+ * program that does not know bitmaps makes all of them unusable, too. Snapshots leave them alone; applying one makes
+ * the whole disk dirty in those that are enabled, and so is what a disk that grows has more. They are not encrypted, and need no key.
+ */
+struct vd_bitmap {
+	const char *name;
+	uint64_t granularity;           /* 0: none that is possible */
+	uint64_t dirty_bytes;           /* 0 of one that is unusable */
+	const char *unusable;           /* why it does not tell what changed; NULL: it does */
+	bool enabled;
+};
+/* *list: malloc'ed, *n of them; freed with vd_bitmap_list_free(). On any handle but a snapshot's. VD_EBITMAP: none can be told. */
+VD_PUBLIC int vd_bitmap_list(struct vd_image *img, struct vd_bitmap **list, size_t *n, struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC void vd_bitmap_list_free(struct vd_bitmap *list);
+
+enum vd_bitmap_flag { VD_BITMAP_DISABLED = 1 }; /* does not record until it is enabled */
+/*
+ * Those that follow are acts as said above. All but remove want a bitmap that is usable: else VD_EBITMAP. A granularity is a
+ * power of two from 512 to 2 GiB; 0: the cluster size, but from 4 KiB to 64 KiB. VD_EEXIST: the name is taken.
+ */
+VD_PUBLIC int vd_bitmap_create(struct vd_image *img, const char *name, uint64_t granularity, unsigned flags,
+			       struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC int vd_bitmap_remove(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
+/* From now on nothing is dirty in it. */
+VD_PUBLIC int vd_bitmap_clear(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC int vd_bitmap_enable(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC int vd_bitmap_disable(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
+/* What is dirty in one of the n sources is dirty in `name`, too. `from`: whose they are, a disk of the same size; NULL: img. */
+VD_PUBLIC int vd_bitmap_merge(struct vd_image *img, const char *name, struct vd_image *from, const char *const *sources,
+			      size_t n, struct vd_error *e) VD_MUST_CHECK;
+
+/*
+ * vd_image_extents() with VD_EXTENT_DIRTY for what may have been written since the bitmap was made or cleared, cut where that
+ * changes. VD_EBITMAP when it cannot be told: then all may have been. Includes what this handle wrote.
+ */
+VD_PUBLIC int vd_image_extents_since(struct vd_image *img, const char *bitmap, uint64_t off, uint64_t len,
+				     struct vd_extent *buf, size_t n, size_t *got, struct vd_error *e) VD_MUST_CHECK;
 
 /* ---- long jobs ---------------------------------------------------------------------------------------- */
 

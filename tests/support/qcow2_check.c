@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Walks the tables of a qcow2 file in memory (qemu's docs/interop/qcow2). Knows what it meets in tests: no bitmaps. */
+/* Walks the tables of a qcow2 file in memory (qemu's docs/interop/qcow2). */
 #include "tests/support/qcow2_check.h"
 
 #include <stdarg.h>
@@ -15,6 +15,7 @@
 #define HAS_DATA_FILE 4
 #define EXTENDED_L2 16
 #define EXT_LUKS 0x0537be77
+#define EXT_BITMAPS 0x23852875
 
 struct file {
 	uint8_t *bytes;
@@ -155,6 +156,34 @@ static void walk_refcounts(struct file *f)
 			own_table(f, "refcount block", be(f, table + i, 8), f->cluster);
 }
 
+/* One entry's table and clusters; how long the entry is. */
+static uint64_t walk_bitmap(struct file *f, uint64_t at)
+{
+	uint64_t table = be(f, at, 8), n = be(f, at + 8, 4);
+
+	if (own_table(f, "bitmap table", table, n * 8))
+		for (uint64_t i = 0; i < n; i++)
+			if (be(f, table + i * 8, 8) & OFFSET)
+				own_table(f, "bitmap data", be(f, table + i * 8, 8) & OFFSET, f->cluster);
+	return vd_round_up(24 + be(f, at + 20, 4) + be(f, at + 18, 2), 8);
+}
+
+/* Without the autoclear bit, what they name may be another's by now. */
+static void walk_bitmaps(struct file *f, uint64_t ext)
+{
+	uint64_t n = be(f, ext, 4), len = be(f, ext + 8, 8), dir = be(f, ext + 16, 8), at = dir;
+
+	if (!(be(f, 88, 8) & 1))
+		return;
+	if (!own_table(f, "bitmap directory", dir, len))
+		return;
+	while (n-- && at < dir + len)
+		at += walk_bitmap(f, at);
+	if (at != dir + len)
+		complain(f, "the bitmap directory has %llu bytes, its entries %llu", (unsigned long long)len,
+			 (unsigned long long)(at - dir));
+}
+
 static void walk_extensions(struct file *f)
 {
 	uint64_t at = be(f, 4, 4) > 2 ? be(f, 100, 4) : 72;
@@ -162,6 +191,8 @@ static void walk_extensions(struct file *f)
 	while (at + 8 <= f->cluster && be(f, at, 4)) {
 		if (be(f, at, 4) == EXT_LUKS)
 			own_table(f, "key area", be(f, at + 8, 8), be(f, at + 16, 8));
+		if (be(f, at, 4) == EXT_BITMAPS)
+			walk_bitmaps(f, at + 8);
 		at += 8 + vd_round_up(be(f, at + 4, 4), 8);
 	}
 }
