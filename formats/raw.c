@@ -40,6 +40,14 @@ static int raw_create(const struct vd_create *c, struct vd_error *e)
 	return r;
 }
 
+static int raw_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e)
+{
+	(void)c;
+	(void)e;
+	*f = (struct vd_forecast){ .unit = 1, .is_full = true };
+	return 0;
+}
+
 static void raw_close(void *st)
 {
 	(void)st;
@@ -161,5 +169,6 @@ const struct vd_format vd_format_raw = {
 	.punch = raw_punch,
 	.walk = raw_walk,
 	.resize = raw_resize,
+	.forecast = raw_forecast,
 	.repair = &raw_repair,
 };

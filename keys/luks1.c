@@ -15,6 +15,7 @@
 #define PHDR_LEN 592
 #define SLOTS_AT 208            /* the slots of the header: active:u32 iterations:u32 salt:u8[32] material:u32 stripes:u32 */
 #define SLOT_LEN 48
+#define ALIGN 4096
 #define SLOT_ACTIVE 0x00ac71f3u
 #define SLOT_DEAD 0x0000deadu
 
@@ -159,4 +160,10 @@ int vd_luks1_judge(struct vd_bytes header, struct vd_luks_info *info, struct vd_
 	snprintf(info->uuid, sizeof(info->uuid), "%.39s", h.uuid);
 	info->payload_off = (uint64_t)h.payload * VD_LUKS_SECTOR;
 	return judge_slots(&h, hash, header.len, info, e);
+}
+
+/* Spec 2.3, as libcryptsetup lays it out: the header and the material of each slot begin at multiples of 4096 bytes. */
+uint64_t vd_luks1_header_len(size_t key_len)
+{
+	return ALIGN + N_SLOTS * vd_round_up((uint64_t)key_len * VD_LUKS_STRIPES, ALIGN);
 }

@@ -353,6 +353,7 @@ int vd_qcow2_forecast(const struct vd_create *c, struct vd_forecast *f, struct v
 	n_data = c->opts->data_file ? 0 : div_up(p.h.size, p.cluster_size);
 	*f = (struct vd_forecast){
 		.unit = c->opts->data_file ? 1 : p.cluster_size,
+		.is_full = c->opts->data_file,
 		.overhead = (n_fixed + div_up(n_fixed + n_data, p.block_entries - 1)) * p.cluster_size,
 	};
 	return 0;

@@ -32,7 +32,7 @@ static int format_of_parent(const struct vd_image *img, const struct vd_open_opt
 		return 0;
 	/* Guessing is how a guest that writes a qcow2 header into its raw disk reads host files. */
 	vd_fail(e, VD_EREFERENCE, "%s does not say which format its backing file %s has", img->path, img->info.backing_file);
-	return vd_hint(e, VD_EREFERENCE, "name the format of the backing file with --backing-format");
+	return vd_hint(e, VD_EREFERENCE, "name it with --backing-format, or write it into the image with vdisk rebase -u");
 }
 
 int vd_chain_open_layer(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,

@@ -23,7 +23,6 @@
 
 #define PIECE (1u << 20)                /* a piece, unless a unit on either side is larger */
 #define MEMORY (96u << 20)              /* all workers' buffers; beside the table caches it keeps the whole below 256 MiB */
-#define ZERO_GRANULE 4096               /* shortest run of zeros that becomes a hole: a page, as in qemu-img's -S */
 #define PUNCH_GRANULE 65536             /* where zeros cost a call each, shorter ones are written with their neighbours */
 #define GAP 65536                       /* shorter holes of the source are read as zeros: cheaper than a piece of its own */
 #define ZERO_PIECE ((uint64_t)256 << 20) /* zeros made by one call: a cancel waits for no more */
@@ -474,7 +473,7 @@ static void shape(struct copy *c)
 	if (c->packs)
 		c->granule = i->unit;
 	else
-		c->granule = vd_max_u64(i->fill_unit, c->zeros == ZEROS_BY_CALL ? PUNCH_GRANULE : ZERO_GRANULE);
+		c->granule = vd_max_u64(i->fill_unit, c->zeros == ZEROS_BY_CALL ? PUNCH_GRANULE : VD_COPY_GRANULE);
 	c->piece_max = vd_round_up(vd_walk_piece(c->src, PIECE), c->granule);
 	c->crew = (struct vd_crew){ .phase = "convert", .total = c->dst->size, .work = work, .ctx = c };
 }

@@ -18,9 +18,9 @@ VD_DEFINE_CLEANUP(struct vd_image, cleanup_image, vd_image_abort)
 VD_DEFINE_CLEANUP(struct vd_io, cleanup_io, vd_io_abort)
 #define vd_auto_io __attribute__((cleanup(cleanup_io)))
 
-static int judge_encryption(const struct vd_create_opts *o, bool is_raw, struct vd_error *e)
+static int judge_encryption(const struct vd_create_opts *o, bool encrypted, bool is_raw, struct vd_error *e)
 {
-	if (!o->key) {
+	if (!encrypted) {
 		if (!strcmp(o->format, "luks"))
 			return vd_fail(e, VD_ENOKEY, "a LUKS container needs a key");
 		return 0;
@@ -34,7 +34,7 @@ static int judge_encryption(const struct vd_create_opts *o, bool is_raw, struct 
 	return 0;
 }
 
-static int judge(const struct vd_create_opts *o, const struct vd_format **format, struct vd_error *e)
+int vd_create_judge(const struct vd_create_opts *o, bool encrypted, const struct vd_format **format, struct vd_error *e)
 {
 	if (o->struct_size != sizeof(*o))
 		return vd_fail(e, VD_EARG, "struct vd_create_opts: struct_size is %zu, want %zu", o->struct_size, sizeof(*o));
@@ -50,7 +50,7 @@ static int judge(const struct vd_create_opts *o, const struct vd_format **format
 		vd_fail(e, VD_EARG, "the format of the backing file %s is not named", o->backing_file);
 		return vd_hint(e, VD_EARG, "name it with -F: a guessed format lets a guest read host files");
 	}
-	return judge_encryption(o, *format == &vd_format_raw, e);
+	return judge_encryption(o, encrypted, *format == &vd_format_raw, e);
 }
 
 /* Opens the chain that the new overlay will stand on, through the same gate that later opens will use. */
@@ -70,18 +70,21 @@ static int open_backing(struct vd_host *host, struct vd_image *img, const struct
 	return r < 0 ? r : vd_chain_open_parent(host, img, path, &below, e);
 }
 
-static int final_size(const struct vd_image *img, const struct vd_create_opts *o, uint64_t *size, struct vd_error *e)
+int vd_create_size(uint64_t want, const struct vd_create_opts *o, bool is_plain_raw, uint64_t *size, struct vd_error *e)
 {
-	uint64_t want = o->size;
 	uint64_t sector = o->luks_sector_size > SECTOR ? o->luks_sector_size : SECTOR;
 	uint64_t unit = o->flags & VD_CREATE_AZURE ? UINT64_C(1) << 20 : sector;
-	bool is_plain_raw = img->format == &vd_format_raw && !o->key;
 
-	if (!want && img->parent)
-		want = img->parent->size;
 	if (!vd_round_up_u64(want, is_plain_raw ? 1 : unit, size) || *size > INT64_MAX)
 		return vd_fail(e, VD_EARG, "a disk of %llu bytes is too large", (unsigned long long)want);
 	return 0;
+}
+
+static int final_size(const struct vd_image *img, const struct vd_create_opts *o, uint64_t *size, struct vd_error *e)
+{
+	uint64_t want = !o->size && img->parent ? img->parent->size : o->size;
+
+	return vd_create_size(want, o, img->format == &vd_format_raw && !o->key, size, e);
 }
 
 /* The data file lies beside the image, whatever its name says of folders. */
@@ -152,7 +155,7 @@ int vd_image_create_on(struct vd_host *host, const struct vd_format *format, con
 {
 	vd_auto_image struct vd_image *img = NULL;
 	uint64_t size = 0;
-	int r = judge(opts, &format, e);
+	int r = vd_create_judge(opts, opts->key, &format, e);
 
 	if (r == 0)
 		r = vd_image_alloc(path, &img, e);
@@ -172,7 +175,7 @@ int vd_image_create_on(struct vd_host *host, const struct vd_format *format, con
 	if (r == 0)
 		r = vd_image_run_driver(img, 0, NULL, e);
 	if (r == 0)
-		r = vd_image_measure(img, e);
+		r = vd_image_learn_size(img, e);
 	if (r < 0)
 		return r;
 	*out = vd_steal(&img);

@@ -100,10 +100,11 @@ struct vd_create {
 	struct vd_set *set;             /* file 0 is empty and writable; file 1, if opts->data_file, too */
 };
 
-/* How large an image would be. */
+/* How large an image would be, all its files together. */
 struct vd_forecast {
-	uint32_t unit;                  /* payload is allocated in these; 1: in bytes */
+	uint32_t unit;                  /* payload is allocated in these */
 	uint64_t overhead;              /* all that is not payload, of a disk that is full */
+	bool is_full;                   /* payload has its place whether it is written or not */
 };
 
 struct vd_open {

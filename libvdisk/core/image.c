@@ -99,7 +99,7 @@ int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *
 }
 
 /* The disk as the guest sees it: the payload, in whole cipher sectors (a header may claim any size). */
-int vd_image_measure(struct vd_image *img, struct vd_error *e)
+int vd_image_learn_size(struct vd_image *img, struct vd_error *e)
 {
 	const struct vd_layer *l = &img->layer;
 
@@ -203,7 +203,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	if (r == 0 && !format)
 		r = refuse_probed_raw(img, opts, e);
 	if (r == 0)
-		r = vd_image_measure(img, e);
+		r = vd_image_learn_size(img, e);
 	if (r < 0)
 		return r;
 	*out = vd_steal(&img);

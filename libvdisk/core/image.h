@@ -85,7 +85,7 @@ int vd_image_finish_writing(struct vd_image *img, struct vd_error *e) VD_MUST_CH
 /* image.c, for create.c: an empty handle; the driver's open on img->set; the guest-visible size. */
 int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e) VD_MUST_CHECK;
-int vd_image_measure(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
+int vd_image_learn_size(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 
 /*
  * control.c: an rwlock ends in the thread where it began. I/O that outlives its call is lent a share: begun under the
@@ -173,6 +173,15 @@ int vd_chain_open_parent(struct vd_host *host, struct vd_image *img, const char 
 /* The same, for a layer that may become the parent: img does not get it. */
 int vd_chain_open_layer(struct vd_host *host, struct vd_image *img, const char *path, const struct vd_open_opts *opts,
 			struct vd_image **out, struct vd_error *e) VD_MUST_CHECK;
+
+/* create.c, for measure.c: judges the options, finds the driver; the disk's size, in whole sectors. */
+int vd_create_judge(const struct vd_create_opts *o, bool encrypted, const struct vd_format **format,
+		    struct vd_error *e) VD_MUST_CHECK;
+int vd_create_size(uint64_t want, const struct vd_create_opts *o, bool is_plain_raw, uint64_t *size,
+		   struct vd_error *e) VD_MUST_CHECK;
+
+/* A copy leaves out zeros in units of this, or of the format's where they are larger: a page, as in qemu-img's -S. */
+#define VD_COPY_GRANULE 4096
 
 /* Internal open: pins a driver and a host (tests: a toy driver, a recorder). Either may be NULL for the default. */
 int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,

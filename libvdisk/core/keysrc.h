@@ -40,6 +40,8 @@ struct vd_luks_format_opts {
 };
 /* Default payload offset of a new container of this type: 2 MiB (LUKS1), 16 MiB (LUKS2). */
 uint64_t vd_luks_payload_off(enum vd_luks_type type);
+/* How long the header is that vd_luks_format() makes for a volume key of so many bytes, key material included: of LUKS1. */
+uint64_t vd_luks1_header_len(size_t key_len);
 /*
  * Makes a header for the volume key with one keyslot for `key`; reads its KDF parameters back. *out is malloc'ed,
  * *out_len bytes: all that must be stored at offset 0 of the container or key area (key material included).

@@ -40,7 +40,7 @@ static int run_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, stru
 	if (r < 0)
 		return r;
 	img->format->describe(img->state, &img->info);
-	return vd_image_measure(img, e);
+	return vd_image_learn_size(img, e);
 }
 
 int vd_shape_alone(struct vd_image *img, vd_shape_fn fn, const void *arg, struct vd_error *e)

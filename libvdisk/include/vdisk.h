@@ -690,6 +690,18 @@ struct vd_outcome {
 VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool compress, const struct vd_job *job,
 			    struct vd_outcome *outcome, struct vd_error *e) VD_MUST_CHECK;
 
+struct vd_measure_report {
+	size_t struct_size;
+	uint64_t required;              /* bytes of its files, with all tables of a full disk and the source's data; less where data is zeros */
+	uint64_t fully_allocated;       /* the same when every unit of the disk is in use */
+};
+/*
+ * How large the image would be that vd_image_copy() makes of src (NULL: of an empty disk of opts->size) with these options.
+ * `encrypted`: as if they had a key. Looks at the tables of src alone.
+ */
+VD_PUBLIC int vd_image_measure_output(struct vd_image *src, const struct vd_create_opts *opts, bool encrypted,
+				      struct vd_measure_report *report, struct vd_error *e) VD_MUST_CHECK;
+
 struct vd_compare_report {
 	size_t struct_size;
 	bool same;                      /* content and, unless told otherwise, size */

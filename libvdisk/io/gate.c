@@ -50,7 +50,7 @@ static int deny_for_good(const struct question *q, const char *why, struct vd_er
 {
 	int r = deny(q, why, e);
 
-	return vd_hint(e, r, "such names are never followed: correct it with qemu-img rebase -u or qemu-img amend");
+	return vd_hint(e, r, "such names are never followed: correct it with vdisk rebase -u or qemu-img amend");
 }
 
 static bool has_dotdot(const char *name)
