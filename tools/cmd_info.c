@@ -162,6 +162,10 @@ static void print_human(const struct facts *f)
 		fact("parent id:", "%s", i->parent_id);
 	if (i->disk_id)
 		fact("disk id:", "%s", i->disk_id);
+	if (i->n_extents)
+		fact("extents:", "%u", i->n_extents);
+	if (i->change_track)
+		fact("changed blocks:", "recorded in %s", i->change_track);
 	print_qcow2(i);
 	if (i->luks.version) {
 		fact("LUKS uuid:", "%s", i->luks.uuid);
@@ -278,6 +282,10 @@ static void put_own(struct json_object *to, const struct facts *f)
 		json_put_text(j, "disk-id", i->disk_id);
 	if (i->parent_id)
 		json_put_text(j, "parent-id", i->parent_id);
+	if (i->n_extents)
+		json_put_u64(j, "extents", i->n_extents);
+	if (i->change_track)
+		json_put_text(j, "change-track-path", i->change_track);
 	if (f->backing.name)
 		json_put_text(j, "backing-file-state", state_of(&f->backing));
 	if (f->data_file.name)

@@ -193,7 +193,7 @@ static int run(struct settings *s, struct vd_error *e)
 
 	if (s->since && (s->output == OUTPUT_SVG || s->full))
 		return fail(e, VD_EARG, "--since goes with neither --full nor --output=svg");
-	r = source_open_metadata(s, s->operands[0], s->format, &img, e);
+	r = source_open_tables(s, s->operands[0], s->format, &img, e);
 	if (r == 0)
 		r = source_info(img, &info, e);
 	if (r == 0)

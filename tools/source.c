@@ -41,6 +41,12 @@ int source_open_metadata(const struct settings *s, const char *path, const char 
 	return open_with(s, path, format, VD_OPEN_METADATA, NULL, out, e);
 }
 
+int source_open_tables(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+		       struct vd_error *e)
+{
+	return open_with(s, path, format, VD_OPEN_METADATA | VD_OPEN_FILES, NULL, out, e);
+}
+
 int source_open_control(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 			struct vd_error *e)
 {

@@ -8,6 +8,9 @@
 /* Tables only: no key, nothing that the image refers to. */
 int source_open_metadata(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 			 struct vd_error *e);
+/* The same, with the parts of a disk in several files, for what needs their tables. */
+int source_open_tables(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+		       struct vd_error *e);
 /* To change its shape: no key, nothing that the image refers to. */
 int source_open_control(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 			struct vd_error *e);

@@ -5,6 +5,8 @@
  */
 #include "libvdisk/codec/coder.h"
 
+#include <string.h>
+
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/base/freelist.h"
@@ -121,17 +123,24 @@ static int run(struct vd_codec *c, enum vd_codec_kind kind, enum direction d, vo
 	return r;
 }
 
-int vd_codec_unpack(struct vd_codec *c, enum vd_codec_kind kind, void *dst, size_t dst_len, const void *src,
-		    size_t src_len, struct vd_error *e)
+int vd_codec_unpack_some(struct vd_codec *c, enum vd_codec_kind kind, void *dst, size_t dst_len, size_t least,
+			 const void *src, size_t src_len, struct vd_error *e)
 {
 	size_t got = 0;
 	int r = run(c, kind, UNPACK, dst, dst_len, src, src_len, &got, e);
 
 	if (r < 0)
 		return r;
-	if (got != dst_len)
-		return vd_fail(e, VD_ECORRUPT, "the compressed data expand to %zu bytes instead of %zu", got, dst_len);
+	if (got < least)
+		return vd_fail(e, VD_ECORRUPT, "the compressed data expand to %zu bytes instead of %zu", got, least);
+	memset((uint8_t *)dst + got, 0, dst_len - got);
 	return 0;
+}
+
+int vd_codec_unpack(struct vd_codec *c, enum vd_codec_kind kind, void *dst, size_t dst_len, const void *src,
+		    size_t src_len, struct vd_error *e)
+{
+	return vd_codec_unpack_some(c, kind, dst, dst_len, dst_len, src, src_len, e);
 }
 
 int vd_codec_pack(struct vd_codec *c, enum vd_codec_kind kind, void *dst, size_t dst_cap, const void *src,

@@ -27,6 +27,9 @@ void vd_codec_free(struct vd_codec *c);
  */
 int vd_codec_unpack(struct vd_codec *c, enum vd_codec_kind kind, void *dst, size_t dst_len, const void *src,
 		    size_t src_len, struct vd_error *e) VD_MUST_CHECK;
+/* The same for a unit that may end early: at least `least` bytes, and zeros after what there is. */
+int vd_codec_unpack_some(struct vd_codec *c, enum vd_codec_kind kind, void *dst, size_t dst_len, size_t least,
+			 const void *src, size_t src_len, struct vd_error *e) VD_MUST_CHECK;
 /* Packs src; *packed_len is 0 when the result would not fit dst_cap bytes (then the caller stores it plain). */
 int vd_codec_pack(struct vd_codec *c, enum vd_codec_kind kind, void *dst, size_t dst_cap, const void *src,
 		  size_t src_len, size_t *packed_len, struct vd_error *e) VD_MUST_CHECK;

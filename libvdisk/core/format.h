@@ -42,9 +42,11 @@ struct vd_run {
 	uint64_t host_off, host_len;    /* DATA: host_len == len; PACKED: upper bound */
 	uint64_t unit_off;              /* PACKED: guest offset of the first byte the stream expands to (<= guest_off) */
 	uint32_t unit_len;              /* PACKED: how many bytes it expands to */
+	uint32_t unit_least;            /* PACKED: not 0: it may be fewer, down to this many, with zeros after them */
 	uint32_t file;                  /* index in the set */
 	uint8_t where;                  /* enum vd_where */
 	uint8_t codec;                  /* enum vd_codec_kind: PACKED only */
+	uint8_t frame;                  /* PACKED: bytes before the stream, which frame() understands; 0: none */
 	uint8_t flags;                  /* enum vd_run_flag */
 };
 
@@ -237,6 +239,12 @@ struct vd_format {
 
 	/* Describes [off, off+len), len not 0, inside the size: fills at most *n runs in order, no gap, coalesced; *n becomes how many (at least 1). */
 	int (*map)(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n, struct vd_error *e);
+
+	/*
+	 * Of a PACKED run with a frame, by its host bytes, of which `head` has all that lie in the file: sees that they are
+	 * this unit's, sets r->host_len to the true length and r->codec to what it is.
+	 */
+	int (*frame)(void *st, struct vd_run *r, struct vd_bytes head, struct vd_error *e);
 
 	/* Gives out space, reachable by nobody; or says that the range is written in place. */
 	int (*reserve)(void *st, struct vd_resv *v, struct vd_error *e);

@@ -169,6 +169,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	struct vd_set_opts so = {
 		.host = host, .io_flags = io_flags, .gate = opts->gate, .gate_ctx = opts->gate_ctx,
 		.open_references = !(opts->flags & VD_OPEN_METADATA) || opts->flags & VD_OPEN_FILES,
+		.open_extents = opts->flags & VD_OPEN_CONTROL,
 	};
 	vd_auto_image struct vd_image *img = NULL;
 	vd_auto_io struct vd_io *io = NULL;

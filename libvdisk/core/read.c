@@ -43,10 +43,24 @@ static int read_data(struct vd_image *img, const struct vd_run *run, uint64_t sk
 	return 0;
 }
 
-static int read_packed(struct vd_image *img, const struct vd_run *run, uint64_t skip, uint8_t *buf, size_t len,
+/* The stream in what was read of a packed run: some formats put a frame of their own before it. */
+static int unframe(struct vd_image *img, struct vd_run *run, const uint8_t *packed, struct vd_bytes *stream,
+		   struct vd_error *e)
+{
+	int r = 0;
+
+	if (run->frame)
+		r = img->format->frame(img->state, run, (struct vd_bytes){ packed, run->host_len }, e);
+	*stream = (struct vd_bytes){ packed + run->frame, run->host_len - run->frame };
+	return r;
+}
+
+static int read_packed(struct vd_image *img, const struct vd_run *mapped, uint64_t skip, uint8_t *buf, size_t len,
 		       struct vd_error *e)
 {
 	vd_auto_free uint8_t *packed = NULL, *unit = NULL;
+	struct vd_run own = *mapped, *run = &own;
+	struct vd_bytes stream;
 	uint64_t into = run->guest_off + skip - run->unit_off;
 	bool direct = into == 0 && len == run->unit_len;
 	int r = vd_alloc_buffer(run->host_len, &packed, e);
@@ -61,10 +75,14 @@ static int read_packed(struct vd_image *img, const struct vd_run *run, uint64_t 
 	r = vd_set_pread(img->set, run->file, packed, run->host_len, run->host_off, e);
 	if (r < 0)
 		return r;
-	r = vd_codec_unpack(img->codec, run->codec, direct ? buf : unit, run->unit_len, packed, run->host_len, e);
+	r = unframe(img, run, packed, &stream, e);
 	if (r < 0)
-		return vd_error_prefix(e, r, "%s: compressed cluster at host offset %llu: ", img->path,
-				       (unsigned long long)run->host_off);
+		return r;
+	r = vd_codec_unpack_some(img->codec, run->codec, direct ? buf : unit, run->unit_len,
+				 run->unit_least ? run->unit_least : run->unit_len, stream.p, stream.len, e);
+	if (r < 0)
+		return vd_error_prefix(e, r, "%s: compressed cluster at host offset %llu: ",
+				       vd_set_name(img->set, run->file), (unsigned long long)run->host_off);
 	if (!direct)
 		memcpy(buf, unit + into, len);
 	return 0;

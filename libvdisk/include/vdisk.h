@@ -407,6 +407,8 @@ struct vd_info {
 	bool is_read_only_format;       /* this library opens it for reading only */
 	const char *subformat;          /* which of the format's kinds, or NULL */
 	const char *disk_id, *parent_id;/* by which the format knows the disk and the parent that it was made on, or NULL */
+	uint32_t n_extents;             /* parts that the disk consists of; 0: the format has none */
+	const char *change_track;       /* file that records changed blocks, as the image names it, or NULL */
 	/* qcow2 */
 	uint32_t qcow2_version, refcount_bits, n_snapshots, n_bitmaps;
 	bool lazy_refcounts, extended_l2;

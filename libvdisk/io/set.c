@@ -145,7 +145,7 @@ int vd_set_add(struct vd_set *s, enum vd_reference_kind kind, const char *name, 
 	struct vd_io *io = NULL;
 	int r = vd_strdup(name, &copy, e);
 
-	if (r >= 0 && s->opts.open_references)
+	if (r >= 0 && (s->opts.open_references || (kind == VD_REF_EXTENT && s->opts.open_extents)))
 		r = open_reference(s, kind, name, format, &io, e);
 	if (r < 0)
 		return r;

@@ -18,6 +18,7 @@ struct vd_set_opts {
 	unsigned io_flags;      /* how references are opened: VD_IO_WRITE, VD_IO_FORCE_SHARE */
 	vd_gate_fn gate;        /* NULL: the default gate (relative, inside the image's own folder) */
 	void *gate_ctx;
+	bool open_extents;      /* VD_REF_EXTENT even so */
 	bool open_references;   /* false: references are only named, never opened (VD_OPEN_METADATA) */
 };
 

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The VMDK driver as the core sees it: describes and closes; the table of its callbacks is at the bottom. What the
+ * format is, is said in vmdk.h; what of it is read and written, in vmdk.md.
+ */
+#include "formats/vmdk/vmdk.h"
+
+#include <stdlib.h>
+
+static bool vmdk_probe(struct vd_bytes head, struct vd_bytes tail, uint64_t size)
+{
+	(void)tail;
+	(void)size;
+	if (head.len < 8)
+		return false;
+	return vd_get_le32(head.p) == VMDK_MAGIC || vd_get_le32(head.p) == VMDK_COWD_MAGIC ||
+	       vd_get_le32(head.p) == VMDK_CTK_MAGIC || vd_get_le64(head.p) == VMDK_SE_MAGIC ||
+	       vd_vmdk_is_descriptor(head);
+}
+
+static void vmdk_close(void *st)
+{
+	struct vd_vmdk *s = st;
+
+	vd_vmdk_descriptor_fini(&s->d);
+	for (size_t i = 0; i < sizeof(s->parent_names) / sizeof(s->parent_names[0]); i++)
+		free(s->parent_names[i]);
+	free(s->extents);
+}
+
+static const char *read_only_why(const struct vd_vmdk *s)
+{
+	(void)s;
+	return "VMDK is only read";
+}
+
+static void vmdk_describe(const void *st, struct vd_format_info *i)
+{
+	const struct vd_vmdk *s = st;
+
+	*i = (struct vd_format_info){
+		.size = s->size,
+		.unit = s->unit,
+		.fill_unit = s->unit,
+		.codec = VD_CODEC_ZLIB,
+		.backing_file = s->has_parent ? s->d.parent_hint : NULL,
+		.backing_format = s->has_parent ? "vmdk" : NULL,
+		.backing_others = (const char *const *)s->parent_names,
+		.read_only_why = read_only_why(s),
+	};
+}
+
+/* A parent that was written since holds other bytes in the child's holes than those that the child was made on. */
+static int vmdk_check_parent(const void *st, const void *parent, struct vd_error *e)
+{
+	const struct vd_vmdk *s = st, *p = parent;
+
+	if (s->d.parent_cid == p->d.cid || s->d.parent_cid == VMDK_CID_LONG || !p->d.has_cid)
+		return 0;
+	vd_fail(e, VD_ECORRUPT, "the disk was made on a parent with the CID %08" PRIx32 ", but %s has %08" PRIx32,
+		s->d.parent_cid, p->name, p->d.cid);
+	return vd_hint(e, VD_ECORRUPT, "the parent was written since, or is another disk: find the one that this was made on");
+}
+
+static const char *kind_of_lone_extent(const struct vd_vmdk *s)
+{
+	switch (s->extents[0].kind) {
+	case VMDK_COWD: return "vmfsSparse extent";
+	case VMDK_SESPARSE: return "seSparse extent";
+	default: return "sparse extent";
+	}
+}
+
+static void vmdk_info(const void *st, struct vd_info *i)
+{
+	const struct vd_vmdk *s = st;
+
+	i->subformat = s->is_lone_extent ? kind_of_lone_extent(s) : s->d.create_type ? s->d.create_type : "custom";
+	i->disk_id = s->cid[0] ? s->cid : NULL;
+	i->parent_id = s->parent_cid[0] ? s->parent_cid : NULL;
+	i->n_extents = s->n_extents;
+	i->change_track = s->d.change_track;
+	i->is_read_only_format = read_only_why(s) != NULL;
+	for (size_t k = 0; k < s->n_extents; k++)
+		i->is_dirty |= s->extents[k].sp.unclean;
+}
+
+const struct vd_format vd_format_vmdk = {
+	.name = "vmdk",
+	.state_size = sizeof(struct vd_vmdk),
+	.probe = vmdk_probe,
+	.open = vd_vmdk_open,
+	.check_parent = vmdk_check_parent,
+	.close = vmdk_close,
+	.describe = vmdk_describe,
+	.info = vmdk_info,
+	.map = vd_vmdk_map,
+	.frame = vd_vmdk_frame,
+};
