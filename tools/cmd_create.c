@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vdisk create: makes a new, empty image. */
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "fail.h"
 #include "json.h"
 #include "newimage.h"
 #include "output.h"
-#include "secrets.h"
 #include "sizes.h"
+#include "source.h"
 #include "ui.h"
 #include "verbs.h"
 
@@ -72,22 +71,6 @@ static int judge(struct settings *s, const char *format, struct vd_error *e)
 	return output_judge(s, s->operands[0], e);
 }
 
-/* The folder of the backing file: who names the file in the command allows it. */
-static void allow_folder_of_backing(struct settings *s, char folder[PATH_MAX])
-{
-	const char *name = s->made.backing_file, *image = s->operands[0];
-	const char *slash = strrchr(image, '/'), *end;
-
-	if (!name || s->allow.n == TEXTS_MAX)
-		return;
-	snprintf(folder, PATH_MAX, "%.*s%s", name[0] != '/' && slash ? (int)(slash - image + 1) : 0, image, name);
-	end = strrchr(folder, '/');
-	if (!end)
-		return;
-	folder[end - folder + (end == folder)] = '\0';
-	s->allow.at[s->allow.n++] = folder;
-}
-
 /* One key serves the new image and an encrypted backing file. */
 static int find_key(struct settings *s, struct vd_key **key, struct vd_error *e)
 {
@@ -105,7 +88,7 @@ static int make(struct settings *s, const char *format, struct vd_key *key, stru
 
 	if (r < 0)
 		return r;
-	allow_folder_of_backing(s, folder);
+	source_allow_folder_of(s, s->operands[0], s->made.backing_file, folder);
 	dirs = (struct vd_gate_dirs){ s->allow.at, s->allow.n };
 	o.size = s->made.size;
 	o.key = s->made.encrypt ? key : NULL;

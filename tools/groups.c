@@ -142,6 +142,13 @@ static const struct opt room[] = {
 };
 const struct opt_group opts_room = { "Output", room };
 
+static const struct opt in_clear[] = {
+	{ .name = "in-clear", .kind = OPT_FLAG, .where = WHERE(in_clear),
+	  .help = "store in clear what encrypted images hold, where it goes into one that is not encrypted" },
+	{ 0 },
+};
+const struct opt_group opts_in_clear = { "Encryption", in_clear };
+
 static const struct opt_choice outputs[] = { { "human", OUTPUT_HUMAN }, { "json", OUTPUT_JSON }, { NULL, 0 } };
 static const struct opt_choice colours[] = {
 	{ "auto", COLOUR_AUTO }, { "always", COLOUR_ALWAYS }, { "never", COLOUR_NEVER }, { NULL, 0 },

@@ -71,6 +71,7 @@ extern const struct opt_group opts_sharing;     /* locks, and what the image may
 extern const struct opt_group opts_output;      /* verbs that make an image */
 extern const struct opt_group opts_compress;
 extern const struct opt_group opts_room;
+extern const struct opt_group opts_in_clear;    /* verbs that move content from layer to layer */
 extern const struct opt_group opts_output_form; /* human or json */
 extern const struct opt_group opts_speech;      /* every verb: colour, quiet, help */
 

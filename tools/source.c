@@ -2,6 +2,9 @@
 /* Brings options, keys and the library's open together. Fetching a key is secrets.c, judging a reference the library. */
 #include "source.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "fail.h"
 #include "signals.h"
 #include "ui.h"
@@ -117,6 +120,20 @@ int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e)
 {
 	*info = (struct vd_info){ .struct_size = sizeof(*info) };
 	return vd_image_info(img, info, e);
+}
+
+void source_allow_folder_of(struct settings *s, const char *image, const char *name, char folder[PATH_MAX])
+{
+	const char *slash = strrchr(image, '/'), *end;
+
+	if (!name || s->allow.n == TEXTS_MAX)
+		return;
+	snprintf(folder, PATH_MAX, "%.*s%s", name[0] != '/' && slash ? (int)(slash - image + 1) : 0, image, name);
+	end = strrchr(folder, '/');
+	if (!end)
+		return;
+	folder[end - folder + (end == folder)] = '\0';
+	s->allow.at[s->allow.n++] = folder;
 }
 
 int source_resolve(const struct settings *s, enum vd_reference_kind kind, const char *image, const char *name,

@@ -3,6 +3,8 @@
 #ifndef TOOLS_SOURCE_H
 #define TOOLS_SOURCE_H
 
+#include <limits.h>
+
 #include "secrets.h"
 
 /* Tables only: no key, nothing that the image refers to. */
@@ -21,6 +23,9 @@ int source_open(const struct settings *s, const char *path, const char *format, 
 int source_open_writable(const struct settings *s, const char *path, const char *format, struct keys *keys,
 			 struct vd_image **out, struct vd_error *e);
 int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e);
+
+/* Adds the folder of the file that `image` is to refer to as `name` (NULL: none) to what is allowed: whoever names it in the command allows it. */
+void source_allow_folder_of(struct settings *s, const char *image, const char *name, char folder[PATH_MAX]);
 
 /* Where the name by which `image` refers to a file leads, by the same gate that opens it: 0, VD_ENOENT, VD_EREFERENCE ... */
 int source_resolve(const struct settings *s, enum vd_reference_kind kind, const char *image, const char *name,

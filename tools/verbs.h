@@ -16,5 +16,9 @@ extern const struct verb verb_snapshot;
 extern const struct verb verb_resize;
 extern const struct verb verb_key;
 extern const struct verb verb_bitmap;
+extern const struct verb verb_rebase;
+extern const struct verb verb_flatten;
+extern const struct verb verb_commit;
+extern const struct verb verb_measure;
 
 #endif

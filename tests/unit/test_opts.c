@@ -17,7 +17,7 @@
 
 static const struct verb *const verbs[] = {
 	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_compare,
-	&verb_snapshot, &verb_resize,
+	&verb_snapshot, &verb_resize, &verb_rebase, &verb_flatten, &verb_commit, &verb_measure,
 };
 
 /* Splits a command line at its spaces and parses it. */
