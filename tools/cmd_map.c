@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vdisk map: shows where the disk's bytes are and what they look like, without the key and without backing files. */
+/*
+ * vdisk map: shows where the disk's bytes are and what they look like, or with --host what the image's files consist of;
+ * without the key and without backing files.
+ */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fail.h"
+#include "hostmap.h"
+#include "hostpicture.h"
 #include "json.h"
 #include "picture.h"
 #include "signals.h"
@@ -20,6 +26,8 @@ static const struct opt looking[] = {
 	{ .name = "since", .kind = OPT_TEXT, .where = WHERE(since), .arg = "BITMAP",
 	  .help = "show what was written since this bitmap inside IMAGE was made or cleared" },
 	{ .name = "full", .kind = OPT_FLAG, .where = WHERE(full), .help = "look at all data, not at samples of it" },
+	{ .name = "host", .kind = OPT_FLAG, .where = WHERE(host),
+	  .help = "whose each byte of the image's files is: tables, data, snapshots', nobody's" },
 	{ 0 },
 };
 static const struct opt_group looking_group = { "Input", looking };
@@ -29,7 +37,7 @@ static const struct opt_choice outputs[] = {
 };
 static const struct opt output[] = {
 	{ .name = "output", .kind = OPT_CHOICE, .where = WHERE(output), .arg = "FORM", .choices = outputs,
-	  .help = "human (default): a picture; json: the extents, as qemu-img has them; svg" },
+	  .help = "human (default): a picture; json: the extents, as qemu-img has them, or with --host the files' pieces; svg" },
 	{ 0 },
 };
 static const struct opt_group output_group = { "General", output };
@@ -43,6 +51,7 @@ static const char *const examples[] = {
 	"vdisk map --full --output=svg disk.qcow2 > disk.svg",
 	"vdisk map --since monday disk.qcow2",
 	"vdisk map --output=json disk.qcow2 | jq 'map(select(.data)) | length'",
+	"vdisk map --host disk.qcow2",
 	NULL,
 };
 
@@ -185,12 +194,53 @@ static int show(struct vd_image *img, const struct settings *s, const struct vd_
 	return s->since ? print_dirty(img, s, e) : draw(img, s, e);
 }
 
+/* ---- the files -------------------------------------------------------------------------------------------- */
+
+static int draw_files(struct vd_image *img, const struct settings *s, struct vd_error *e)
+{
+	struct hostmap *maps = NULL;
+	size_t n = 0;
+	int r;
+
+	ui_status("looking");
+	r = hostmap_gather(img, &maps, &n, e);
+	ui_status_end();
+	if (r < 0)
+		return r;
+	if (s->output == OUTPUT_SVG)
+		hostpicture_draw_svg(maps, n);
+	for (size_t i = 0; i < n && s->output != OUTPUT_SVG; i++) {
+		if (i)
+			putchar('\n');
+		hostpicture_draw(&maps[i]);
+	}
+	free(maps);
+	return 0;
+}
+
+static int run_host(struct settings *s, struct vd_error *e)
+{
+	struct vd_image *img = NULL;
+	int r;
+
+	if (s->full || s->snapshot || s->since)
+		return fail(e, VD_EARG, "--host shows the files as a whole, without looking at the content: neither --full, "
+			    "--since nor --snapshot goes with it");
+	r = source_open_tables(s, s->operands[0], s->format, &img, e);
+	if (r == 0)
+		r = ui_is_json() ? hostmap_print(img, e) : draw_files(img, s, e);
+	vd_image_abort(img);
+	return r;
+}
+
 static int run(struct settings *s, struct vd_error *e)
 {
 	struct vd_image *img = NULL;
 	struct vd_info info;
 	int r;
 
+	if (s->host)
+		return run_host(s, e);
 	if (s->since && (s->output == OUTPUT_SVG || s->full))
 		return fail(e, VD_EARG, "--since goes with neither --full nor --output=svg");
 	r = source_open_tables(s, s->operands[0], s->format, &img, e);
@@ -212,7 +262,7 @@ const struct verb verb_map = {
 	.summary = "show what is where on a disk, and what is encrypted",
 	.about = "Shows the disk in IMAGE as a picture: where it holds data, and whether that looks plain, compressed or "
 		 "encrypted. Looks at the bytes as they lie in the host's files, so it needs neither key nor backing file "
-		 "and sees what a thief would see.",
+		 "and sees what a thief would see. With --host it shows the files instead: whose each of their bytes is.",
 	.groups = groups,
 	.examples = examples,
 	.run = run,

@@ -86,7 +86,7 @@ void picture_draw(const struct survey *v)
 #define CELL 12
 #define MARGIN 10
 
-static void print_xml_text(const char *text)
+void picture_print_xml(const char *text)
 {
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
@@ -113,7 +113,7 @@ void picture_draw_svg(const struct survey *v, const char *title)
 	printf("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" "
 	       "font-size=\"12\">\n<text x=\"%d\" y=\"%d\">",
 	       2 * MARGIN + PICTURE_COLUMNS * CELL, top + rows * CELL + 2 * MARGIN + CELL, MARGIN, MARGIN + 12);
-	print_xml_text(title);
+	picture_print_xml(title);
 	printf(", one cell is %s</text>\n", size_show((double)v->cell_bytes).s);
 	for (size_t i = 0; i < v->n_cells; i++)
 		printf("<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"%s\"/>\n",

@@ -10,5 +10,7 @@
 
 void picture_draw(const struct survey *v);
 void picture_draw_svg(const struct survey *v, const char *title);
+/* Text as it may stand in XML. */
+void picture_print_xml(const char *text);
 
 #endif

@@ -89,7 +89,7 @@ struct settings {
 
 	struct texts allow;
 	bool force_share, force, yes, no_space_check;
-	bool ignore_trailing_zeros, full;
+	bool ignore_trailing_zeros, full, host;
 	uint64_t threads;
 	int progress;                   /* enum progress_how */
 

@@ -43,10 +43,10 @@ static int tell(struct visitor *x, const struct vd_qcow2_ref *ref, struct vd_err
 
 /* Something in one piece that one entry names. */
 static int tell_area(struct visitor *x, enum vd_qcow2_kind kind, uint64_t off, uint64_t len, uint64_t entry_off,
-		     uint32_t view, struct vd_error *e)
+		     struct vd_error *e)
 {
 	return tell(x, &(struct vd_qcow2_ref){
-		.kind = kind, .host_off = off, .len = len, .entry_off = entry_off, .guest_off = NONE, .view = view, .n = 1,
+		.kind = kind, .host_off = off, .len = len, .entry_off = entry_off, .guest_off = NONE, .n = 1,
 	}, e);
 }
 
@@ -242,7 +242,9 @@ static int visit_l1(struct visitor *x, uint64_t l1_off, uint32_t l1_size, uint64
 		len = l1_off < x->host_end ? vd_round_down(vd_min_u64(len, x->host_end - l1_off), 8) : 0;
 	}
 	if (r == 0)
-		r = tell_area(x, QCOW2_REF_L1, l1_off, len, entry_off, view, e);
+		r = tell(x, &(struct vd_qcow2_ref){
+			.kind = QCOW2_REF_L1, .host_off = l1_off, .len = len, .entry_off = entry_off, .view = view, .n = 1,
+		}, e);
 	return r < 0 ? r : visit_l1_table(x, l1_off, len, view, disk_size, e);
 }
 
@@ -264,7 +266,7 @@ static int visit_views(struct visitor *x, struct vd_error *e)
 		r = found(x, QCOW2_REF_SNAPSHOTS, what.has_offset ? what.offset : 64, r, &what, e);
 	}
 	if (r == 0)
-		r = tell_area(x, QCOW2_REF_SNAPSHOTS, s->h.snap_off, list.table_len, 64, 0, e);
+		r = tell_area(x, QCOW2_REF_SNAPSHOTS, s->h.snap_off, list.table_len, 64, e);
 	if (r == 0)
 		r = visit_l1(x, s->h.l1_off, s->h.l1_size, 40, 0, s->h.size, e);
 	for (size_t i = 0; i < n && r == 0; i++)
@@ -286,7 +288,7 @@ static int visit_block_entry(struct visitor *x, uint64_t word, uint64_t at, stru
 		r = vd_qcow2_judge_cluster(s, word, "refcount block", at, &what);
 	if (r < 0)
 		r = found(x, QCOW2_REF_BLOCK, at, r, &what, e);
-	return r < 0 ? r : tell_area(x, QCOW2_REF_BLOCK, word & ~QCOW2_REFT_RESERVED, s->cluster_size, at, 0, e);
+	return r < 0 ? r : tell_area(x, QCOW2_REF_BLOCK, word & ~QCOW2_REFT_RESERVED, s->cluster_size, at, e);
 }
 
 static int visit_refcounts(struct visitor *x, struct vd_error *e)
@@ -294,7 +296,7 @@ static int visit_refcounts(struct visitor *x, struct vd_error *e)
 	const struct vd_qcow2 *s = x->s;
 	uint64_t off = atomic_load(&s->reft_off), len = atomic_load(&s->reft_end) - off;
 	vd_auto_free uint8_t *raw = NULL;
-	int r = tell_area(x, QCOW2_REF_REFT, off, len, QCOW2_AT_REFT_OFF, 0, e);
+	int r = tell_area(x, QCOW2_REF_REFT, off, len, QCOW2_AT_REFT_OFF, e);
 
 	if (r == 0)
 		r = vd_alloc(vd_min_u64(len, READ_BYTES), 1, &raw, e);
@@ -320,20 +322,21 @@ static int visit_bitmap_word(struct visitor *x, const struct vd_qcow2_bitmap *b,
 
 	if (r < 0)
 		r = found(x, QCOW2_REF_BITMAP_BITS, at, r, &what, e);
-	return r < 0 || !off ? r : tell_area(x, QCOW2_REF_BITMAP_BITS, off, s->cluster_size, at, 0, e);
+	return r < 0 || !off ? r : tell_area(x, QCOW2_REF_BITMAP_BITS, off, s->cluster_size, at, e);
 }
 
 static int visit_bitmap(struct visitor *x, const struct vd_qcow2_bitmap *b, struct vd_error *e)
 {
 	uint64_t words[QCOW2_BATCH_BYTES / 8];
+	uint64_t entry_off = x->s->bitmaps_off + b->at;
 	struct vd_error what;
 	int r;
 
 	if (!b->has_table) {
-		vd_qcow2_bitmap_broken(x->s, &what, b->at, "the bitmap '%s' has no table where one can be", b->name);
-		return found(x, QCOW2_REF_BITMAP_TABLE, b->at, VD_EBITMAP, &what, e);
+		vd_qcow2_bitmap_broken(x->s, &what, entry_off, "the bitmap '%s' has no table where one can be", b->name);
+		return found(x, QCOW2_REF_BITMAP_TABLE, entry_off, VD_EBITMAP, &what, e);
 	}
-	r = tell_area(x, QCOW2_REF_BITMAP_TABLE, b->table_off, (uint64_t)b->table_size * 8, b->at, 0, e);
+	r = tell_area(x, QCOW2_REF_BITMAP_TABLE, b->table_off, (uint64_t)b->table_size * 8, entry_off, e);
 	for (uint64_t first = 0, n; first < b->table_size && r == 0; first += n) {
 		n = vd_min_u64(b->table_size - first, sizeof(words) / 8);
 		r = vd_qcow2_bitmap_words(x->s, b, first, n, words, e);
@@ -353,7 +356,7 @@ static int visit_bitmaps(struct visitor *x, struct vd_error *e)
 
 	if (!s->n_bitmaps || !(s->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
 		return 0;
-	r = tell_area(x, QCOW2_REF_BITMAP_DIR, s->bitmaps_off, s->bitmaps_len, s->bitmaps_at, 0, e);
+	r = tell_area(x, QCOW2_REF_BITMAP_DIR, s->bitmaps_off, s->bitmaps_len, s->bitmaps_at, e);
 	if (r < 0)
 		return r;
 	r = vd_qcow2_bitmaps_read(s, &list, &what);
@@ -375,9 +378,9 @@ int vd_qcow2_visit(const struct vd_qcow2 *s, struct vd_qcow2_visit *v, struct vd
 
 	x.raw = raw;
 	if (r == 0)
-		r = tell_area(&x, QCOW2_REF_HEADER, 0, s->header_end, NONE, 0, e);
+		r = tell_area(&x, QCOW2_REF_HEADER, 0, s->header_end, NONE, e);
 	if (r == 0)
-		r = tell_area(&x, QCOW2_REF_KEY_AREA, s->key_area_off, s->key_area_len, s->key_area_at, 0, e);
+		r = tell_area(&x, QCOW2_REF_KEY_AREA, s->key_area_off, s->key_area_len, s->key_area_at, e);
 	if (r == 0)
 		r = visit_refcounts(&x, e);
 	if (r == 0)

@@ -33,7 +33,7 @@ struct vd_qcow2_ref {
 	uint32_t file;                  /* 0, or the data file */
 	uint64_t host_off, len;         /* bytes in use; it owns every cluster that they touch */
 	uint64_t entry_off;             /* of the entry, in file 0; VD_HOST_NOWHERE: the header itself */
-	uint64_t guest_off;             /* CLUSTER, L2: where the disk has it, or what it describes; else VD_HOST_NOWHERE */
+	uint64_t guest_off;             /* CLUSTER, L2, L1: where the disk has it, or what it describes; else VD_HOST_NOWHERE */
 	uint32_t view;                  /* 0: the disk; n: the nth snapshot; CLUSTER: the lowest of n */
 	uint32_t n;                     /* CLUSTER: L1 entries that lead to its L2 table; else 1 */
 	bool is_copied;                 /* L2, CLUSTER: what the entry says; it holds for the disk alone */

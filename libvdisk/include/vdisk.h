@@ -486,12 +486,12 @@ enum vd_host_flag {
 /* A piece of a host file with one owner. */
 struct vd_host_run {
 	uint64_t off, len;              /* in the host file; len never 0 */
-	uint64_t guest_off;             /* of the first byte, on the disk of `view`; compressed: of the unit; a leaf table:
-					   of what it describes; else VD_HOST_NOWHERE */
+	uint64_t guest_off;             /* of the first byte, on the disk of `view`; compressed: of the unit; a root or
+					   leaf table: of what it describes; else VD_HOST_NOWHERE */
 	uint64_t parent_off;            /* where, in file 0, the entry lies that leads to the first byte; else VD_HOST_NOWHERE */
 	uint64_t refs;                  /* entries that lead here; LEAKED: what the format counts */
 	uint32_t file;                  /* index of the host file */
-	uint32_t view;                  /* 0: the disk; n: the nth of vd_snapshot_list(); the lowest if there are more */
+	uint32_t view;                  /* 0: the disk; n: the nth of vd_snapshot_list(); the lowest to which it is what `owner` says */
 	uint8_t owner;                  /* enum vd_owner */
 	uint8_t why;                    /* enum vd_why */
 	uint16_t flags;                 /* enum vd_host_flag */
