@@ -25,12 +25,19 @@ enum compare_status {
 	COMPARE_READ_FAILED = 4,
 };
 
+/* What check has to say; the first is that of qemu-img check, whose 2 is the last. */
+enum check_status {
+	CHECK_LEAKS = 3,
+	CHECK_INCOMPLETE = 1,
+	CHECK_FAULTS = 10,
+};
+
 /* Status and reason, as the pages print them. 128 stands for 128 + the number of the signal. */
 #define EXIT_STATUS_TABLE(X)                                                             \
 	X(0, "done; compare: the disks are the same")                                    \
 	X(1, "failed; compare: the disks differ")                                        \
 	X(2, "compare only: an image could not be opened")                               \
-	X(3, "compare only: the tables of an image could not be read")                   \
+	X(3, "compare: the tables of an image could not be read; check: leaks, else no fault") \
 	X(4, "compare only: the data of an image could not be read")                     \
 	X(10, "what was checked does not hold")                                          \
 	X(11, "another process uses the image")                                          \

@@ -76,10 +76,16 @@ static const struct opt_choice progress_modes[] = {
 	{ "auto", PROGRESS_AUTO }, { "bar", PROGRESS_BAR }, { "line", PROGRESS_LINE },
 	{ "json", PROGRESS_JSON }, { "none", PROGRESS_NONE }, { NULL, 0 },
 };
+#define PROGRESS_OPT                                                                                                 \
+	{ .name = "progress", .letter = 'p', .kind = OPT_CHOICE, .where = WHERE(progress), .arg = "MODE",            \
+	  .arg_is_optional = true, .value = PROGRESS_AUTO, .choices = progress_modes,                                \
+	  .help = "auto (a bar on a terminal, else lines), bar, line, json or none" }
+
+static const struct opt progress[] = { PROGRESS_OPT, { 0 } };
+const struct opt_group opts_progress = { "Work", progress };
+
 static const struct opt job[] = {
-	{ .name = "progress", .letter = 'p', .kind = OPT_CHOICE, .where = WHERE(progress), .arg = "MODE",
-	  .arg_is_optional = true, .value = PROGRESS_AUTO, .choices = progress_modes,
-	  .help = "auto (a bar on a terminal, else lines), bar, line, json or none" },
+	PROGRESS_OPT,
 	{ .name = "threads", .letter = 'm', .kind = OPT_NUMBER, .where = WHERE(threads), .arg = "N",
 	  .min = 1, .max = 1024, .help = "work with N threads (default: one for each processor)" },
 	{ 0 },

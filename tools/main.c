@@ -16,7 +16,7 @@
 /* In the order in which help shows them. */
 static const struct verb *const verbs[] = {
 	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_key, &verb_compare,
-	&verb_snapshot, &verb_resize, &verb_bitmap, &verb_rebase, &verb_flatten, &verb_commit, &verb_measure, NULL,
+	&verb_snapshot, &verb_resize, &verb_check, &verb_bitmap, &verb_rebase, &verb_flatten, &verb_commit, &verb_measure, NULL,
 };
 
 /* Keys are in this process's memory: no core file, and no other process of this user looks in. */

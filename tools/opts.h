@@ -64,6 +64,7 @@ extern const struct opt_group opts_new_key;     /* of the image that is made, be
 extern const struct opt_group opts_second_key;  /* for an image that has one */
 extern const struct opt_group opts_encryption;  /* how the image that is made is encrypted */
 extern const struct opt_group opts_job;         /* long jobs: threads, progress */
+extern const struct opt_group opts_progress;    /* long jobs of one thread */
 extern const struct opt_group opts_format;      /* of the image that is read */
 extern const struct opt_group opts_backing;     /* its backing file */
 extern const struct opt_group opts_snapshot;    /* which of its snapshots */

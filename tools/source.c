@@ -29,7 +29,7 @@ static int open_with(const struct settings *s, const char *path, const char *for
 	};
 	int r;
 
-	if (s->force_share && flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL))
+	if (s->force_share && flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL | VD_OPEN_REPAIR))
 		return fail(e, VD_EARG, "--force-share is for reading: this changes the image");
 	if (o.n_keys)
 		ui_status("deriving key");
@@ -54,6 +54,12 @@ int source_open_control(const struct settings *s, const char *path, const char *
 			struct vd_error *e)
 {
 	return open_with(s, path, format, VD_OPEN_CONTROL, NULL, out, e);
+}
+
+int source_open_repair(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+		       struct vd_error *e)
+{
+	return open_with(s, path, format, VD_OPEN_REPAIR, NULL, out, e);
 }
 
 /* Open until the key fits, as long as there is somebody who types. */

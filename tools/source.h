@@ -16,6 +16,9 @@ int source_open_tables(const struct settings *s, const char *path, const char *f
 /* To change its shape: no key, nothing that the image refers to. */
 int source_open_control(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 			struct vd_error *e);
+/* To check and mend it, under the same conditions, whatever marks it bears. */
+int source_open_repair(const struct settings *s, const char *path, const char *format, struct vd_image **out,
+		       struct vd_error *e);
 /* All of it. Keys are fetched when first needed, asked for when none was given, and kept in `keys` for the next image. */
 int source_open(const struct settings *s, const char *path, const char *format, struct keys *keys,
 		struct vd_image **out, struct vd_error *e);

@@ -20,5 +20,6 @@ extern const struct verb verb_rebase;
 extern const struct verb verb_flatten;
 extern const struct verb verb_commit;
 extern const struct verb verb_measure;
+extern const struct verb verb_check;
 
 #endif

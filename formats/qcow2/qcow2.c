@@ -6,6 +6,7 @@
 #include "formats/qcow2/qcow2.h"
 #include "formats/qcow2/qcow2_bitmap.h"
 #include "formats/qcow2/qcow2_claims.h"
+#include "formats/qcow2/qcow2_check.h"
 #include "formats/qcow2/qcow2_shape.h"
 
 #include <stdlib.h>
@@ -66,7 +67,7 @@ static int judge_write(const struct vd_qcow2 *s, struct vd_error *e)
 	vd_fail(e, VD_EREADONLY, "the image cannot be written: %s", why);
 	if (s->h.crypt_method == 1)
 		return vd_hint(e, VD_EREADONLY, "convert it to an image with LUKS encryption");
-	return vd_hint(e, VD_EREADONLY, "qemu-img check -r all mends it; keep a copy of it first");
+	return vd_hint(e, VD_EREADONLY, "vdisk check --repair=all mends it; keep a copy of it first");
 }
 
 static int qcow2_open(void *st, const struct vd_open *o, struct vd_error *e)
@@ -186,6 +187,8 @@ static int qcow2_begin_write(void *st, struct vd_error *e)
 	return r;
 }
 
+static const struct vd_repair_ops qcow2_repair = { .check = vd_qcow2_check, .mend = vd_qcow2_mend };
+
 const struct vd_format vd_format_qcow2 = {
 	.name = "qcow2",
 	.state_size = sizeof(struct vd_qcow2),
@@ -213,4 +216,5 @@ const struct vd_format vd_format_qcow2 = {
 	.keep_notes = vd_qcow2_keep_notes,
 	.empty = vd_qcow2_empty,
 	.forecast = vd_qcow2_forecast,
+	.repair = &qcow2_repair,
 };

@@ -51,16 +51,24 @@ static int tell_area(struct visitor *x, enum vd_qcow2_kind kind, uint64_t off, u
 }
 
 /* Takes a failure for a finding, unless it says nothing about the image. */
-static int found(struct visitor *x, enum vd_qcow2_kind kind, uint64_t entry_off, int r, const struct vd_error *what,
-		 struct vd_error *e)
+static int found_about(struct visitor *x, const struct vd_qcow2_ref *about, int r, const struct vd_error *what,
+		       struct vd_error *e)
 {
-	if (r != VD_ECORRUPT && r != VD_EBITMAP && r != VD_EUNSUPPORTED) {
+	if (r != VD_ECORRUPT && r != VD_EBITMAP && r != VD_EUNSUPPORTED && !(r == VD_EIO && x->v->goes_on)) {
 		if (r < 0 && e)
 			*e = *what;
 		return r;
 	}
-	x->v->finding(x->v->ctx, kind, entry_off, what);
+	x->v->about = about;
+	x->v->finding(x->v->ctx, about->kind, about->entry_off, what);
+	x->v->about = NULL;
 	return 0;
+}
+
+static int found(struct visitor *x, enum vd_qcow2_kind kind, uint64_t entry_off, int r, const struct vd_error *what,
+		 struct vd_error *e)
+{
+	return found_about(x, &(struct vd_qcow2_ref){ .kind = kind, .entry_off = entry_off, .guest_off = NONE }, r, what, e);
 }
 
 /* ---- L2 tables ------------------------------------------------------------------------------------------ */
@@ -96,24 +104,27 @@ static int visit_entry(struct visitor *x, const struct l2_group *g, const uint8_
 	struct vd_qcow2_ref ref;
 	int r = vd_qcow2_decode(s, entry, guest_off, entry_off, &c, &what);
 
-	if (r < 0)
-		r = found(x, QCOW2_REF_CLUSTER, entry_off, r, &what, e);
-	if (r < 0 || !(c.is_packed || c.has_host))
-		return r;
 	ref = (struct vd_qcow2_ref){
 		.kind = QCOW2_REF_CLUSTER, .file = c.is_packed ? 0 : s->payload_file, .host_off = c.host_off,
 		.len = c.is_packed ? c.host_len : s->cluster_size, .entry_off = entry_off, .guest_off = guest_off,
 		.view = g->at->view, .n = g->n, .is_copied = c.is_copied, .disk_size = g->disk_size, .cluster = &c,
 	};
-	return tell_cluster(x, g, &ref, e);
+	if (r < 0)
+		r = found_about(x, &ref, r, &what, e);
+	return r < 0 || !(c.is_packed || c.has_host) ? r : tell_cluster(x, g, &ref, e);
 }
 
 static int visit_l2(struct visitor *x, const struct l2_group *g, struct vd_error *e)
 {
 	const struct vd_qcow2 *s = x->s;
 	uint64_t l2_off = g->at->l2_off, guest_off = g->at->index * s->l2_span;
-	int r = vd_set_pread(s->set, 0, x->raw, s->cluster_size, l2_off, e);
+	struct vd_error what;
+	int r = vd_set_pread(s->set, 0, x->raw, s->cluster_size, l2_off, &what);
 
+	if (r < 0 && e)
+		*e = what;
+	if (r == VD_EIO && x->v->goes_on)
+		return found(x, QCOW2_REF_L2, g->at->entry_off, r, &what, e);
 	for (uint64_t i = 0; i < s->l2_entries && r == 0; i++) {
 		const uint8_t *entry = x->raw + i * s->entry_size;
 
@@ -187,13 +198,13 @@ static int visit_l1_entry(struct visitor *x, uint64_t word, struct l1_entry *ent
 	int r = 0, bad = 0;
 
 	if (word & QCOW2_L1_RESERVED)
-		r = found(x, QCOW2_REF_L2, at, vd_qcow2_corrupt(s, &what, at, "L1 entry %" PRIu32 " is 0x%016" PRIx64
-								", which has reserved bits set", entry->index, word), &what, e);
+		r = found_about(x, &ref, vd_qcow2_corrupt(s, &what, at, "L1 entry %" PRIu32 " is 0x%016" PRIx64
+							  ", which has reserved bits set", entry->index, word), &what, e);
 	if (r < 0 || !ref.host_off)
 		return r;
 	bad = vd_qcow2_judge_cluster(s, ref.host_off, "L2 table", at, &what);
 	if (bad < 0)
-		r = found(x, QCOW2_REF_L2, at, bad, &what, e);
+		r = found_about(x, &ref, bad, &what, e);
 	if (r == 0)
 		r = tell(x, &ref, e);
 	/* What it would say there is noise. */

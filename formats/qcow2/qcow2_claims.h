@@ -48,7 +48,9 @@ struct vd_qcow2_visit {
 	uint32_t file;
 	uint64_t start, end;            /* of that file: only what meets it is told. `ref` may lower end */
 	bool each;                      /* CLUSTER: once for each view, n 1 */
+	bool goes_on;                   /* an L2 table that the host cannot read is a finding, with code VD_EIO */
 	int (*ref)(struct vd_qcow2_visit *v, const struct vd_qcow2_ref *ref, struct vd_error *e);
+	const struct vd_qcow2_ref *about;       /* while `finding` runs: what the entry says, as far as it can be understood */
 	vd_qcow2_finding_fn finding;    /* of all tables, wherever what they name lies; and of one as often as visits see it */
 	void *ctx;
 };

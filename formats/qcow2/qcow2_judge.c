@@ -21,7 +21,7 @@ int vd_qcow2_corrupt(const struct vd_qcow2 *s, struct vd_error *e, uint64_t at, 
 	else
 		vd_fail_at(e, VD_ECORRUPT, at, "%s", text);
 	return vd_hint(e, VD_ECORRUPT,
-		       "restore it from a backup, or on a copy: qemu-img check -r all mends what can be mended");
+		       "restore it from a backup, or on a copy: vdisk check --repair=all mends what can be mended");
 }
 
 /*

@@ -411,31 +411,31 @@ static int write_counts_and_l2(struct shape *sh, struct vd_error *e)
 	return r;
 }
 
-/* Words of a table, padded with zeros to whole clusters. */
-static int write_words(struct shape *sh, const uint64_t *words, uint64_t n, uint64_t cluster, uint64_t n_clusters,
-		       struct vd_error *e)
+int vd_qcow2_words_write(struct vd_qcow2 *s, const uint64_t *words, uint64_t n, uint64_t cluster, uint64_t n_clusters,
+			 struct vd_error *e)
 {
-	uint64_t cluster_size = sh->s->cluster_size;
+	uint64_t cluster_size = s->cluster_size;
 	vd_auto_free uint8_t *raw = NULL;
 	int r = vd_alloc(n_clusters, cluster_size, &raw, e);
 
 	for (uint64_t i = 0; i < n && r == 0; i++)
 		vd_put_be64(raw + i * 8, words[i]);
-	return r < 0 ? r : vd_set_pwrite(sh->s->set, 0, raw, n_clusters * cluster_size, cluster * cluster_size, e);
+	return r < 0 ? r : vd_set_pwrite(s->set, 0, raw, n_clusters * cluster_size, cluster * cluster_size, e);
 }
 
 static int write_area(struct shape *sh, const uint8_t *snap, size_t snap_len, struct vd_error *e)
 {
-	const struct vd_qcow2 *s = sh->s;
+	struct vd_qcow2 *s = sh->s;
 	const struct area *a = &sh->area;
 	int r = write_counts_and_l2(sh, e);
 
 	if (r == 0)
-		r = write_words(sh, sh->l1, sh->act->l1_size, a->first, a->n_l1, e);
+		r = vd_qcow2_words_write(s, sh->l1, sh->act->l1_size, a->first, a->n_l1, e);
 	if (r == 0 && snap_len)
 		r = vd_set_pwrite(s->set, 0, snap, snap_len, (a->first + a->n_l1) * s->cluster_size, e);
 	if (r == 0)
-		r = write_words(sh, sh->blocks, sh->n_entries, a->first + a->n_l1 + a->n_snap + a->n_l2, a->n_reft, e);
+		r = vd_qcow2_words_write(s, sh->blocks, sh->n_entries, a->first + a->n_l1 + a->n_snap + a->n_l2,
+					 a->n_reft, e);
 	return r < 0 ? r : vd_set_flush(s->set, e);
 }
 
@@ -469,8 +469,10 @@ static void put_header(uint8_t *sector, const struct vd_qcow2_header *h)
 	vd_put_be32(sector + QCOW2_AT_REFT_OFF + 8, h->reft_clusters);
 	vd_put_be32(sector + AT_N_SNAPSHOTS, h->n_snapshots);
 	vd_put_be64(sector + AT_N_SNAPSHOTS + 4, h->snap_off);
-	if (h->version > 2)
+	if (h->version > 2) {
+		vd_put_be64(sector + QCOW2_AT_INCOMPAT, h->incompat);
 		vd_put_be64(sector + QCOW2_AT_AUTOCLEAR, h->autoclear);
+	}
 }
 
 int vd_qcow2_unsure(const struct vd_qcow2 *s, struct vd_error *e)
@@ -493,21 +495,19 @@ static int adopt(struct vd_qcow2 *s, const struct vd_qcow2_header *h, struct vd_
 	return r < 0 ? r : vd_qcow2_judge_tables(s, size, e);
 }
 
-static int switch_over(struct shape *sh, struct vd_error *e)
+int vd_qcow2_switch(struct vd_qcow2 *s, const struct vd_qcow2_header *h, struct vd_error *e)
 {
-	struct vd_qcow2 *s = sh->s;
-	struct vd_qcow2_header h = header_after(sh);
 	uint8_t sector[HEADER_BYTES];
 	int r = vd_set_pread(s->set, 0, sector, sizeof(sector), 0, e);
 
 	if (r < 0)
 		return r;
-	put_header(sector, &h);
+	put_header(sector, h);
 	r = vd_set_pwrite(s->set, 0, sector, sizeof(sector), 0, NULL);
 	if (r == 0)
 		r = vd_set_flush(s->set, NULL);
 	if (r == 0)
-		r = adopt(s, &h, NULL);
+		r = adopt(s, h, NULL);
 	return r < 0 ? vd_qcow2_unsure(s, e) : 0;
 }
 
@@ -540,6 +540,7 @@ static int prepare(struct shape *sh, struct vd_error *e)
 int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd_error *e)
 {
 	__attribute__((cleanup(free_shape))) struct shape sh = { .s = s, .act = act };
+	struct vd_qcow2_header after;
 	vd_auto_free uint8_t *snap = NULL;
 	size_t snap_len = 0;
 	int r = prepare(&sh, e);
@@ -556,5 +557,8 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 		r = lay_out(&sh, e);
 	if (r == 0)
 		r = write_area(&sh, snap, snap_len, e);
-	return r < 0 ? r : switch_over(&sh, e);
+	if (r < 0)
+		return r;
+	after = header_after(&sh);
+	return vd_qcow2_switch(s, &after, e);
 }

@@ -92,6 +92,15 @@ struct vd_qcow2_act {
  */
 int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd_error *e) VD_MUST_CHECK;
 
+/*
+ * The switch itself: the fields of the header that an act or a repair may change, in one write, made durable; this handle
+ * then works with the tables that they name. VD_EPOISONED when it fails.
+ */
+int vd_qcow2_switch(struct vd_qcow2 *s, const struct vd_qcow2_header *h, struct vd_error *e) VD_MUST_CHECK;
+/* Words of a new table, padded with zeros to whole clusters, past the cache. */
+int vd_qcow2_words_write(struct vd_qcow2 *s, const uint64_t *words, uint64_t n, uint64_t cluster, uint64_t n_clusters,
+			 struct vd_error *e) VD_MUST_CHECK;
+
 /* VD_EPOISONED, in words: a write of the header failed. */
 int vd_qcow2_unsure(const struct vd_qcow2 *s, struct vd_error *e);
 

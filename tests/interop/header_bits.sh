@@ -72,7 +72,7 @@ claim "reading leaves a dirty image as it was"
 put x.qcow2 $((0x$(field x.qcow2 $((0x$(field x.qcow2 48 8))) 8) + 20)) "$(printf %060d 0)"
 before=$(sha256sum < x.qcow2)
 check_fails 1 "does not write to a dirty image" "$imgio" -w x.qcow2 'write -P 5 0 64k'
-grep -q 'not closed cleanly' "$stderr" && grep -q 'qemu-img check -r all' "$stderr"
+grep -q 'not closed cleanly' "$stderr" && grep -q 'vdisk check --repair=all' "$stderr"
 claim "says why, and what mends it"
 [ "$before" = "$(sha256sum < x.qcow2)" ]
 claim "a dirty image stays as it was"

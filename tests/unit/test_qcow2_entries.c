@@ -134,7 +134,7 @@ static void break_it(const struct broken *b)
 	bytes_put("x", at, 8, b->value);
 	r = read_start(0, &e);
 	if (r != VD_ECORRUPT || strncmp(e.message, "x: ", 3) || !strstr(e.message, b->words) ||
-	    e.offset != at - (b->table == BITMAP) * 8 || !strstr(e.hint, "qemu-img check"))
+	    e.offset != at - (b->table == BITMAP) * 8 || !strstr(e.hint, "vdisk check"))
 		fail_msg("0x%016llx: wanted '%s', at %llu; got %s: %s", (unsigned long long)b->value, b->words,
 			 (unsigned long long)at, vd_code_name(r), r ? e.message : "");
 	/* A writer sees it, too, and leaves the image alone. */

@@ -313,8 +313,8 @@ static void a_raw_data_file_stays_raw(void **state)
 static void marked_images_are_read_and_not_written(void **state)
 {
 	static const struct { uint64_t off; unsigned n_bytes; uint64_t value; const char *words, *hint; } marks[] = {
-		{ 72, 8, 1, "not closed cleanly", "qemu-img check -r all" },
-		{ 72, 8, 2, "marked corrupt", "qemu-img check -r all" },
+		{ 72, 8, 1, "not closed cleanly", "vdisk check --repair=all" },
+		{ 72, 8, 2, "marked corrupt", "vdisk check --repair=all" },
 		{ 32, 4, 1, "AES-CBC", "LUKS" },
 	};
 	struct vd_image *img;
