@@ -13,8 +13,6 @@
 #include "libvdisk/core/registry.h"
 #include "libvdisk/core/shape.h"
 
-#define PROBE_HEAD 65536
-#define PROBE_TAIL 4096
 #define DEFAULT_CACHE (32u << 20)
 
 VD_DEFINE_CLEANUP(struct vd_image, cleanup_image, vd_image_abort)
@@ -113,28 +111,16 @@ int vd_image_learn_size(struct vd_image *img, struct vd_error *e)
 
 static int probe(struct vd_image *img, struct vd_io *io, struct vd_error *e)
 {
-	vd_auto_free uint8_t *buf = NULL;
-	struct vd_bytes head, tail;
-	uint64_t size = 0;
-	int r = vd_io_size(io, &size, e);
+	vd_auto_ends struct vd_ends ends = { 0 };
+	int r = vd_ends_read(io, &ends, e);
 
 	if (r == 0)
-		r = vd_alloc(1, PROBE_HEAD + PROBE_TAIL, &buf, e);
-	if (r < 0)
-		return r;
-	head = (struct vd_bytes){ buf, vd_min_u64(PROBE_HEAD, size) };
-	tail = (struct vd_bytes){ buf + PROBE_HEAD, vd_min_u64(PROBE_TAIL, size) };
-	r = vd_io_pread(io, buf, head.len, 0, e);
-	if (r == 0)
-		r = vd_io_pread(io, buf + PROBE_HEAD, tail.len, size - tail.len, e);
-	if (r == 0)
-		img->format = vd_registry_probe(head, tail, size);
+		img->format = vd_registry_probe(&ends);
 	return r;
 }
 
 static int pick_format(struct vd_image *img, struct vd_io *io, const char *name, struct vd_error *e)
 {
-
 	if (!name)
 		return probe(img, io, e);
 	img->format = vd_registry_find(!strcmp(name, "luks") ? "raw" : name);

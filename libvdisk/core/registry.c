@@ -2,6 +2,14 @@
 /* Finds a driver by name or by content. */
 #include "libvdisk/core/registry.h"
 
+#include <stdlib.h>
+
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/checked.h"
+
+#define HEAD 65536
+#define TAIL 4096
+
 /* Raw knows every file, so it is last. */
 static const struct vd_format *const formats[] = { &vd_format_qcow2, &vd_format_vmdk, &vd_format_vhd, &vd_format_raw };
 #define N_FORMATS (sizeof(formats) / sizeof(formats[0]))
@@ -14,12 +22,43 @@ const struct vd_format *vd_registry_find(const char *name)
 	return NULL;
 }
 
-const struct vd_format *vd_registry_probe(struct vd_bytes head, struct vd_bytes tail, uint64_t size)
+int vd_ends_read(struct vd_io *io, struct vd_ends *ends, struct vd_error *e)
 {
-	for (size_t i = 0; i < N_FORMATS; i++)
-		if (formats[i]->probe(head, tail, size))
+	int r = vd_io_size(io, &ends->size, e);
+
+	ends->room = NULL;
+	if (r == 0)
+		r = vd_alloc(1, HEAD + TAIL, &ends->room, e);
+	if (r < 0)
+		return r;
+	ends->head = (struct vd_bytes){ ends->room, vd_min_u64(HEAD, ends->size) };
+	ends->tail = (struct vd_bytes){ ends->room + HEAD, vd_min_u64(TAIL, ends->size) };
+	r = vd_io_pread(io, ends->room, ends->head.len, 0, e);
+	return r < 0 ? r : vd_io_pread(io, ends->room + HEAD, ends->tail.len, ends->size - ends->tail.len, e);
+}
+
+void vd_ends_free(struct vd_ends *ends)
+{
+	free(ends->room);
+}
+
+const struct vd_format *vd_registry_next_match(const struct vd_ends *ends, const struct vd_format *last)
+{
+	size_t i = 0;
+
+	while (last && formats[i++] != last)
+		;
+	for (; i < N_FORMATS; i++)
+		if (formats[i] != &vd_format_raw && formats[i]->probe(ends->head, ends->tail, ends->size))
 			return formats[i];
-	return &vd_format_raw;
+	return NULL;
+}
+
+const struct vd_format *vd_registry_probe(const struct vd_ends *ends)
+{
+	const struct vd_format *f = vd_registry_next_match(ends, NULL);
+
+	return f ? f : &vd_format_raw;
 }
 
 VD_PUBLIC const char *vd_format_name(size_t i)

@@ -9,7 +9,20 @@ extern const struct vd_format vd_format_raw, vd_format_qcow2, vd_format_vhd, vd_
 
 /* By name or alias; NULL when unknown. */
 const struct vd_format *vd_registry_find(const char *name);
+
+/* What content is told by: the ends of a file. */
+struct vd_ends {
+	struct vd_bytes head, tail;     /* at most 64 KiB, 4 KiB; all of a shorter file is in both */
+	uint64_t size;
+	uint8_t *room;
+};
+int vd_ends_read(struct vd_io *io, struct vd_ends *ends, struct vd_error *e) VD_MUST_CHECK;
+void vd_ends_free(struct vd_ends *ends);
+#define vd_auto_ends __attribute__((cleanup(vd_ends_free)))
+
 /* By content: the first driver that knows it, raw if none does. */
-const struct vd_format *vd_registry_probe(struct vd_bytes head, struct vd_bytes tail, uint64_t size);
+const struct vd_format *vd_registry_probe(const struct vd_ends *ends);
+/* The next driver after `last` (NULL: the first) that knows the content, but for raw, which knows all; NULL past the last. */
+const struct vd_format *vd_registry_next_match(const struct vd_ends *ends, const struct vd_format *last);
 
 #endif

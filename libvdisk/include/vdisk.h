@@ -553,6 +553,51 @@ VD_PUBLIC const char *vd_owner_name(int owner);         /* "key-area" and the li
 VD_PUBLIC const char *vd_owner_text(int owner);
 VD_PUBLIC const char *vd_why_name(int why);             /* "" for VD_WHY_NONE */
 
+/* ---- images from outside ------------------------------------------------------------------------------ */
+
+/*
+ * Judges an image of a stranger by its bytes alone, before anything opens it: no other file is opened whatever it names, no
+ * key is used, nothing is written. What is told is a finding, not a failure; no finding means that any tool may open the
+ * image by the format that is told. Open it with that format named all the same: a guest can write what it likes into
+ * a raw disk later.
+ */
+enum vd_risk {
+	VD_RISK_UNKNOWN = 1,            /* no known format, and no partition table: raw bytes, or something that only claims to be none */
+	VD_RISK_AMBIGUOUS = 2,          /* one program takes it for this format, another for that */
+	VD_RISK_OBSOLETE = 4,           /* a format that no tool should open from outside: qcow 1, qed */
+	VD_RISK_BROKEN = 8,             /* it breaks rules of its format, or needs what is not known */
+	VD_RISK_REFERENCE = 16,         /* it names another file: a backing file, a data file, an extent */
+	VD_RISK_SIZE = 32,              /* the disk is larger than allowed */
+	VD_RISK_UNSEEN = 64,            /* of a stream: what is to be looked at was not kept */
+};
+struct vd_inspect_opts {
+	size_t struct_size;
+	uint64_t max_size;              /* of the disk, in bytes; 0: any */
+	/* Each finding in words; may be NULL. Nonzero return ends it (VD_ECANCELLED). */
+	int (*found)(void *ctx, enum vd_risk risk, const char *text);
+	void *ctx;
+};
+struct vd_inspection {
+	size_t struct_size;
+	unsigned risks;                 /* enum vd_risk of all findings; 0: none */
+	const char *format;             /* for vd_open_opts; NULL: not one that this library opens. Lives for ever */
+	uint64_t virtual_size, file_size;
+	enum vd_encryption encryption;
+	uint32_t luks_version;
+};
+VD_PUBLIC int vd_inspect(const char *path, const struct vd_inspect_opts *opts, struct vd_inspection *result,
+			 struct vd_error *e) VD_MUST_CHECK;
+/*
+ * The same for a stream: all its bytes in order, in pieces of any size, then the end. Keeps the first 8 MiB and the last MiB.
+ * One thread at a time.
+ */
+struct vd_inspector;
+VD_PUBLIC int vd_inspector_new(struct vd_inspector **out, struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC int vd_inspector_feed(struct vd_inspector *in, const void *bytes, size_t len, struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC int vd_inspector_end(struct vd_inspector *in, const struct vd_inspect_opts *opts, struct vd_inspection *result,
+			       struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC void vd_inspector_free(struct vd_inspector *in);
+
 /* ---- shape -------------------------------------------------------------------------------------------- */
 
 /*
