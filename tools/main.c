@@ -15,8 +15,24 @@
 
 /* In the order in which help shows them. */
 static const struct verb *const verbs[] = {
-	&verb_info, &verb_map, &verb_create, &verb_convert, &verb_encrypt, &verb_decrypt, &verb_key, &verb_compare,
-	&verb_snapshot, &verb_resize, &verb_check, &verb_bitmap, &verb_rebase, &verb_flatten, &verb_commit, &verb_measure, NULL,
+	&verb_info,
+	&verb_inspect,
+	&verb_map,
+	&verb_create,
+	&verb_convert,
+	&verb_encrypt,
+	&verb_decrypt,
+	&verb_key,
+	&verb_compare,
+	&verb_check,
+	&verb_measure,
+	&verb_snapshot,
+	&verb_bitmap,
+	&verb_resize,
+	&verb_rebase,
+	&verb_flatten,
+	&verb_commit,
+	NULL,
 };
 
 /* Keys are in this process's memory: no core file, and no other process of this user looks in. */

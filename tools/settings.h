@@ -81,6 +81,8 @@ struct settings {
 	bool unsafe, in_clear, keep;    /* rebase, flatten, commit */
 	const char *base;               /* commit --base */
 	int repair;                     /* enum vd_repair */
+	int policy;                     /* inspect */
+	uint64_t max_size;
 	struct texts create_options;    /* -o, unparsed: the target's format says what is known */
 	char option_text[4096];         /* the same in one list, taken apart; what is below points into it */
 	struct new_image made;

@@ -6,6 +6,7 @@
 #include "opts.h"
 
 extern const struct verb verb_info;
+extern const struct verb verb_inspect;
 extern const struct verb verb_create;
 extern const struct verb verb_convert;
 extern const struct verb verb_encrypt;

@@ -588,7 +588,7 @@ struct vd_inspection {
 VD_PUBLIC int vd_inspect(const char *path, const struct vd_inspect_opts *opts, struct vd_inspection *result,
 			 struct vd_error *e) VD_MUST_CHECK;
 /*
- * The same for a stream: all its bytes in order, in pieces of any size, then the end. Keeps the first 8 MiB and the last MiB.
+ * The same for a stream: all its bytes in order, in pieces of any size, then the end. Keeps the first 20 MiB and the last MiB.
  * One thread at a time.
  */
 struct vd_inspector;

@@ -5,7 +5,7 @@
 
 #include "libvdisk/io/io.h"
 
-#define VD_CAPTURE_HEAD (UINT64_C(8) << 20)
+#define VD_CAPTURE_HEAD (UINT64_C(20) << 20)    /* all of a LUKS2 header of the usual size */
 #define VD_CAPTURE_TAIL (UINT64_C(1) << 20)
 
 struct vd_capture;
