@@ -28,10 +28,43 @@ static void vmdk_close(void *st)
 	free(s->extents);
 }
 
+static const char *extent_read_only_why(const struct vd_vmdk *s, const struct vd_vmdk_extent *x)
+{
+	struct vd_io *io = vd_set_io(s->set, x->file);
+
+	if (x->kind == VMDK_COWD || x->kind == VMDK_SESPARSE)
+		return "COWD and seSparse extents are only read";
+	if (x->kind != VMDK_SPARSE)
+		return NULL;
+	if (x->sp.flags & VMDK_FLAG_COMPRESSED)
+		return "its grains are compressed";
+	/* VMware marks so a disk of which another file records the changed blocks. */
+	if (x->sp.version > 2)
+		return "sparse extents of version 3 are only read";
+	if (x->sp.lost_first)
+		return "its first grain directory is damaged";
+	if (io && io->is_device)
+		return "a sparse extent on a device is only read";
+	return NULL;
+}
+
 static const char *read_only_why(const struct vd_vmdk *s)
 {
-	(void)s;
-	return "VMDK is only read";
+	if (s->is_lone_extent)
+		return "it is an extent without the descriptor of its disk";
+	if (s->d.change_track)
+		return "another file records which blocks change, and would miss what is written here";
+	if (s->is_misaligned)
+		return "its extents do not begin where grains do";
+	if (s->is_incomplete)
+		return "a grain table is damaged or missing";
+	for (size_t i = 0; i < s->n_extents; i++) {
+		const char *why = extent_read_only_why(s, &s->extents[i]);
+
+		if (why)
+			return why;
+	}
+	return NULL;
 }
 
 static void vmdk_describe(const void *st, struct vd_format_info *i)
@@ -42,6 +75,7 @@ static void vmdk_describe(const void *st, struct vd_format_info *i)
 		.size = s->size,
 		.unit = s->unit,
 		.fill_unit = s->unit,
+		.keeps_place = true,
 		.codec = VD_CODEC_ZLIB,
 		.backing_file = s->has_parent ? s->d.parent_hint : NULL,
 		.backing_format = s->has_parent ? "vmdk" : NULL,
@@ -88,12 +122,19 @@ static void vmdk_info(const void *st, struct vd_info *i)
 const struct vd_format vd_format_vmdk = {
 	.name = "vmdk",
 	.state_size = sizeof(struct vd_vmdk),
+	.writable = true,
 	.probe = vmdk_probe,
 	.open = vd_vmdk_open,
 	.check_parent = vmdk_check_parent,
 	.close = vmdk_close,
 	.describe = vmdk_describe,
 	.info = vmdk_info,
+	.begin_write = vd_vmdk_begin_write,
+	.end_write = vd_vmdk_end_write,
 	.map = vd_vmdk_map,
 	.frame = vd_vmdk_frame,
+	.reserve = vd_vmdk_reserve,
+	.publish = vd_vmdk_publish,
+	.cancel = vd_vmdk_cancel,
+	.punch = vd_vmdk_punch,
 };

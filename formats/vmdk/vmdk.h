@@ -108,10 +108,9 @@ struct vd_vmdk_descriptor {
 
 /* A piece of an extent's file that holds no grains. */
 struct vd_vmdk_area {
-	const char *what;
 	uint64_t off, end;
 };
-#define VMDK_AREAS_MAX 6                /* header, descriptor, GD, RGD, their tables */
+#define VMDK_AREAS_MAX 4                /* header, descriptor, GD, RGD */
 
 /* A sparse extent's tables. Offsets and lengths in bytes. */
 struct vd_vmdk_sparse {
@@ -126,6 +125,7 @@ struct vd_vmdk_sparse {
 	bool unclean;
 	struct vd_vmdk_area areas[VMDK_AREAS_MAX];
 	size_t n_areas;
+	struct vd_vmdk_area tables[2];  /* writing: where the tables of either directory lie; end 0: not known */
 	bool lost_first;                /* the first directory is unusable: gd_off is the redundant one */
 };
 
@@ -147,6 +147,8 @@ struct vd_vmdk {
 	uint64_t size;
 	uint32_t unit;                  /* the largest grain; 1: flat extents only */
 	bool has_parent, is_embedded, is_lone_extent, is_packed, is_misaligned;
+	bool is_incomplete;             /* writing: a grain table is missing or damaged */
+	bool is_fresh;
 	char cid[12], parent_cid[12];   /* for reports; empty: there is none */
 	char *parent_names[4];          /* where else the parent may be; NULL ends them */
 	struct vd_vmdk_extent *extents;
@@ -170,8 +172,8 @@ int vd_vmdk_to_utf8(const char *encoding, struct vd_bytes text, char **out, stru
 /* vmdk_sparse.c: headers of extents with tables. Finds out the kind by the magic; judges all sizes by the file's. */
 int vd_vmdk_sparse_read(struct vd_io *io, enum vd_vmdk_kind *kind, struct vd_vmdk_sparse *sp,
 			struct vd_error *e) VD_MUST_CHECK;
-/* The area that [off, off+len) touches, or NULL. */
-const char *vd_vmdk_overlaps(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t len);
+/* [off, off+len) touches what is no table and no grain. */
+bool vd_vmdk_overlaps(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t len);
 
 /* vmdk_open.c: the extents that the descriptor lists, or the file itself. */
 int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e);
@@ -195,5 +197,15 @@ int vd_vmdk_corrupt(const struct vd_vmdk *s, uint32_t file, struct vd_error *e, 
 int vd_vmdk_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n,
 		struct vd_error *e);
 int vd_vmdk_frame(void *st, struct vd_run *r, struct vd_bytes head, struct vd_error *e);
+
+/* vmdk_write.c */
+/* Looks at every directory entry, before anything is written by their word. */
+int vd_vmdk_prepare_write(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
+int vd_vmdk_begin_write(void *st, struct vd_error *e);
+int vd_vmdk_end_write(void *st, struct vd_error *e);
+int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e);
+int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e);
+void vd_vmdk_cancel(void *st, struct vd_resv *v);
+int vd_vmdk_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
 
 #endif

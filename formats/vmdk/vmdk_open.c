@@ -287,7 +287,10 @@ int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e)
 	if (r < 0)
 		return r;
 	derive(s);
+	s->is_fresh = o->fresh;
+	if (o->write && !s->is_packed)
+		r = vd_vmdk_prepare_write(s, e);
 	/* From here on messages name the file; those of open are the core's to complete. */
 	s->name = vd_set_name(s->set, 0);
-	return 0;
+	return r;
 }

@@ -17,18 +17,18 @@ static bool bytes_of(uint64_t sectors, uint64_t *bytes)
 	return sectors <= VMDK_SECTORS_MAX && vd_mul_u64(sectors, VMDK_SECTOR, bytes);
 }
 
-static void add_area(struct vd_vmdk_sparse *sp, const char *what, uint64_t off, uint64_t len)
+static void add_area(struct vd_vmdk_sparse *sp, uint64_t off, uint64_t len)
 {
 	if (len && sp->n_areas < VMDK_AREAS_MAX)
-		sp->areas[sp->n_areas++] = (struct vd_vmdk_area){ what, off, off + len };
+		sp->areas[sp->n_areas++] = (struct vd_vmdk_area){ off, off + len };
 }
 
-const char *vd_vmdk_overlaps(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t len)
+bool vd_vmdk_overlaps(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t len)
 {
 	for (size_t i = 0; i < sp->n_areas; i++)
 		if (off < sp->areas[i].end && sp->areas[i].off < off + len)
-			return sp->areas[i].what;
-	return NULL;
+			return true;
+	return false;
 }
 
 /* Grain and table sizes, and how many tables the capacity takes. */
@@ -140,7 +140,7 @@ static int set_descriptor(struct vd_vmdk_sparse *sp, const struct hosted *h, uin
 	    !is_inside(sp, sp->desc_off, sp->desc_len, file_size) || sp->desc_len > VMDK_DESCRIPTOR_MAX)
 		return vd_fail_at(e, VD_ECORRUPT, 28, "the header claims a descriptor of %" PRIu64 " sectors at sector %" PRIu64,
 				  h->desc_len, h->desc_off);
-	add_area(sp, "descriptor", sp->desc_off, sp->desc_len);
+	add_area(sp, sp->desc_off, sp->desc_len);
 	return 0;
 }
 
@@ -162,9 +162,9 @@ static int set_directories(struct vd_vmdk_sparse *sp, const struct hosted *h, ui
 		sp->rgd_off = 0;
 		sp->lost_first = true;
 	}
-	add_area(sp, "grain directory", sp->gd_off, len);
+	add_area(sp, sp->gd_off, len);
 	if (sp->rgd_off)
-		add_area(sp, "redundant grain directory", sp->rgd_off, len);
+		add_area(sp, sp->rgd_off, len);
 	return 0;
 }
 
@@ -187,7 +187,7 @@ static int read_hosted(const uint8_t *raw, struct vd_io *io, uint64_t file_size,
 	sp->unclean = h.unclean;
 	if (h.flags & VMDK_FLAG_COMPRESSED && sp->grain > VMDK_PACKED_GRAIN_MAX)
 		return vd_fail_at(e, VD_EUNSUPPORTED, 20, "compressed grains of %" PRIu64 " bytes are too large", sp->grain);
-	add_area(sp, "header", 0, VMDK_HEADER_LEN);
+	add_area(sp, 0, VMDK_HEADER_LEN);
 	r = set_descriptor(sp, &h, file_size, e);
 	return r < 0 ? r : set_directories(sp, &h, file_size, e);
 }
@@ -201,7 +201,7 @@ static int set_directory(struct vd_vmdk_sparse *sp, uint64_t sector, uint64_t n,
 			       sp->n_tables);
 	if (!bytes_of(sector, &sp->gd_off) || !is_inside(sp, sp->gd_off, sp->n_tables * sp->entry_size, file_size))
 		return vd_fail(e, VD_ECORRUPT, "the grain directory at sector %" PRIu64 " is not inside the file", sector);
-	add_area(sp, "grain directory", sp->gd_off, sp->n_tables * sp->entry_size);
+	add_area(sp, sp->gd_off, sp->n_tables * sp->entry_size);
 	return 0;
 }
 
@@ -215,7 +215,7 @@ static int read_cowd(const uint8_t *raw, uint64_t file_size, struct vd_vmdk_spar
 	r = set_geometry(sp, capacity, grain, GTES_COWD, GTES_COWD, 4, e);
 	if (r < 0)
 		return r;
-	add_area(sp, "header", 0, VMDK_COWD_HEADER_LEN);
+	add_area(sp, 0, VMDK_COWD_HEADER_LEN);
 	return set_directory(sp, vd_get_le32(raw + 20), vd_get_le32(raw + 24), file_size, e);
 }
 
@@ -280,7 +280,7 @@ static int read_sesparse(const uint8_t *raw, struct vd_io *io, uint64_t file_siz
 	r = set_geometry(sp, capacity, grain, gt_sectors * (VMDK_SECTOR / 8), VMDK_GTES_MAX, 8, e);
 	if (r < 0)
 		return r;
-	add_area(sp, "header", 0, VMDK_HEADER_LEN);
+	add_area(sp, 0, VMDK_HEADER_LEN);
 	r = judge_volatile(io, &parts[SE_VOLATILE], e);
 	return r < 0 ? r : set_se_parts(sp, parts, file_size, e);
 }

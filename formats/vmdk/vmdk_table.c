@@ -160,11 +160,19 @@ static bool decode_sesparse(const struct vd_vmdk_sparse *sp, uint64_t entry, str
 	}
 }
 
+static bool meets_tables(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t len)
+{
+	for (int i = 0; i < 2; i++)
+		if (off < sp->tables[i].end && sp->tables[i].off < off + len)
+			return true;
+	return false;
+}
+
 /* False when the entry cannot be meant. */
 static bool decode_grain(const struct vd_vmdk_extent *x, uint64_t entry, struct vd_vmdk_grain *g)
 {
 	const struct vd_vmdk_sparse *sp = &x->sp;
-	uint64_t end = atomic_load(&sp->host_end);
+	uint64_t end = atomic_load(&sp->host_end), len;
 
 	*g = (struct vd_vmdk_grain){ .where = VD_HOLE };
 	if (x->kind == VMDK_SESPARSE) {
@@ -179,7 +187,8 @@ static bool decode_grain(const struct vd_vmdk_extent *x, uint64_t entry, struct 
 	if (g->where != VD_DATA && g->where != VD_PACKED)
 		return true;
 	/* The last grain of a file may be cut short by its end: what is missing reads as zeros. */
-	return g->host_off < end && !vd_vmdk_overlaps(sp, g->host_off, g->where == VD_DATA ? sp->grain : VMDK_MARKER_LEN);
+	len = g->where == VD_DATA ? sp->grain : VMDK_MARKER_LEN;
+	return g->host_off < end && !vd_vmdk_overlaps(sp, g->host_off, len) && !meets_tables(sp, g->host_off, len);
 }
 
 /* One entry of the redundant set, for one that makes no sense. */

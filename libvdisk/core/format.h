@@ -83,6 +83,7 @@ struct vd_format_info {
 	bool links_zeros;               /* and as_zeros */
 	bool is_flat;                   /* guest byte i, where the host has it, is byte i of flat_file: holes there give space back */
 	uint32_t flat_file;
+	bool keeps_place;               /* what is DATA stays so: holes in the host's file give its space back */
 	uint8_t codec;                  /* enum vd_codec_kind of packed units */
 	enum vd_encryption encryption;  /* the format's own */
 	enum vd_tweak tweak;

@@ -149,7 +149,7 @@ static int discard_piece(struct vd_image *img, const struct piece *p, uint64_t *
 	if (r < 0 || *done)
 		return r;
 	*done = in_unit(img, p);
-	if (p->run.where != VD_DATA || !img->info.is_flat)
+	if (p->run.where != VD_DATA || !(img->info.is_flat || img->info.keeps_place))
 		return 0;
 	if (img->scrubs)
 		return write_zero_bytes(img, *done, p->off, e);
