@@ -113,6 +113,8 @@ static int claim_cluster(const struct claimer *x, const struct vd_qcow2_ref *ref
 		c.guest_off += from;
 		c.len = end - from;
 		c.is_sole = is_sole;
+		c.unit_bits = x->s->h.cluster_bits;
+		c.entry_bytes = x->s->entry_size;
 		judge_piece(x, ref, UINT32_C(1) << from / x->s->sub_size, &c);
 		r = vd_window_claim(x->w, &c, e);
 	}

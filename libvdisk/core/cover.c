@@ -6,9 +6,9 @@
 
 #define SECTOR 512              /* compressed pieces end somewhere in one, and the next may begin in it */
 
-void vd_cover_start(struct vd_cover *c, struct vd_image *img, const struct vd_window *w)
+void vd_cover_start(struct vd_cover *c, struct vd_image *img, const struct vd_window *w, uint64_t from)
 {
-	*c = (struct vd_cover){ .img = img, .w = w, .at = w->start, .stored_end = w->start };
+	*c = (struct vd_cover){ .img = img, .w = w, .at = from, .stored_end = from };
 }
 
 static uint64_t end_of(const struct vd_claim *c)
@@ -49,6 +49,8 @@ static void admit(struct vd_cover *c)
 	for (; c->next_claim < c->w->n_claims && c->w->claims[c->next_claim].host_off <= c->at; c->next_claim++) {
 		const struct vd_claim *claim = &c->w->claims[c->next_claim];
 
+		c->used_end = vd_max_u64(c->used_end, end_of(claim));
+		c->last_owner = claim->owner;
 		if (end_of(claim) <= c->at)
 			continue;
 		cut_packed(c, claim);
@@ -56,8 +58,6 @@ static void admit(struct vd_cover *c)
 			c->active[c->n_active++] = *claim;
 		else
 			c->deep_end = vd_max_u64(c->deep_end, end_of(claim));
-		c->used_end = vd_max_u64(c->used_end, end_of(claim));
-		c->last_owner = claim->owner;
 	}
 }
 
@@ -108,7 +108,7 @@ static void describe_claimed(const struct vd_cover *c, struct vd_host_run *r)
 	r->view = a.view;
 	r->refs = a.refs;
 	r->guest_off = a.guest_off;
-	r->parent_off = a.parent_off;
+	r->parent_off = vd_claim_parent(&a, r->off);
 	if (r->owner == VD_OWNER_CORRUPT) {
 		r->guest_off = VD_HOST_NOWHERE;
 		return;

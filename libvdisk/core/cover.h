@@ -32,7 +32,8 @@ struct vd_cover {
 	struct vd_host_run pending;     /* begun, and may go on */
 };
 
-void vd_cover_start(struct vd_cover *c, struct vd_image *img, const struct vd_window *w);
+/* From a byte of the window on. */
+void vd_cover_start(struct vd_cover *c, struct vd_image *img, const struct vd_window *w, uint64_t from);
 /* The next run; *got false at the end of the window. */
 int vd_cover_next(struct vd_cover *c, struct vd_host_run *run, bool *got, struct vd_error *e) VD_MUST_CHECK;
 

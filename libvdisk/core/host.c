@@ -181,7 +181,7 @@ static int find_window(struct vd_host_walk *w, bool *more, struct vd_error *e)
 			if (!w->n_findings)
 				w->first = w->w.first_finding;
 			w->n_findings += w->w.n_findings;
-			vd_cover_start(&w->c, img, &w->w);
+			vd_cover_start(&w->c, img, &w->w, w->at);
 		} else {
 			w->file++;
 			w->at = 0;
@@ -189,20 +189,6 @@ static int find_window(struct vd_host_walk *w, bool *more, struct vd_error *e)
 	}
 	*more = w->has_window;
 	return 0;
-}
-
-/* What was told before the walk stopped is left out. */
-static bool cut_front(struct vd_host_walk *w, struct vd_host_run *run)
-{
-	uint64_t cut = w->at > run->off ? w->at - run->off : 0;
-
-	if (cut >= run->len)
-		return false;
-	if (cut && run->guest_off != VD_HOST_NOWHERE && run->owner != VD_OWNER_PACKED && run->owner != VD_OWNER_TABLE)
-		run->guest_off += cut;
-	run->off += cut;
-	run->len -= cut;
-	return true;
 }
 
 static int next_run(struct vd_host_walk *w, struct vd_host_run *run, bool *got, struct vd_error *e)
@@ -219,8 +205,6 @@ static int next_run(struct vd_host_walk *w, struct vd_host_run *run, bool *got, 
 		r = vd_cover_next(&w->c, run, got, e);
 		if (r == 0 && !*got)
 			drop_window(w);
-		if (r == 0 && *got)
-			*got = cut_front(w, run);
 		if (*got)
 			w->at = run->off + run->len;
 	}
@@ -264,6 +248,7 @@ static int list_owner(void *ctx, const struct vd_claim *c, struct vd_error *e)
 		return 0;
 	if (c->guest_off != VD_HOST_NOWHERE && c->owner != VD_OWNER_PACKED && c->owner != VD_OWNER_TABLE)
 		o.guest_off += l->off - c->host_off - l->img->layer.payload_off;
+	o.parent_off = vd_claim_parent(c, l->off);
 	if (l->n < l->max)
 		l->buf[l->n] = o;
 	l->n++;

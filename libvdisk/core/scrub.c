@@ -71,7 +71,7 @@ static int look(struct vd_image *img, uint32_t file, uint64_t off, struct vd_err
 	if (r == 0)
 		r = refuse_damaged(img, &s->w, e);
 	s->n_changes = count_changes(img);
-	vd_cover_start(&s->c, img, &s->w);
+	vd_cover_start(&s->c, img, &s->w, off);
 	s->run = (struct vd_host_run){ 0 };
 	if (r < 0)
 		forget_window(s);
@@ -88,7 +88,7 @@ static int find_run(struct vd_image *img, uint32_t file, uint64_t off, struct vd
 	if (!s->has_window || s->w.file != file || off < s->w.start || off >= s->w.end)
 		r = look(img, file, off, e);
 	if (r == 0 && off < s->run.off) {
-		vd_cover_start(&s->c, img, &s->w);
+		vd_cover_start(&s->c, img, &s->w, off);
 		s->run = (struct vd_host_run){ 0 };
 	}
 	while (r == 0 && got && off - s->run.off >= s->run.len)

@@ -166,11 +166,19 @@ static int make_room(struct vd_window *w, struct vd_error *e)
 	return r;
 }
 
-/* Side by side on the host and on the disk, and nobody else leads there. */
+uint64_t vd_claim_parent(const struct vd_claim *c, uint64_t host_off)
+{
+	if (!c->is_sole || c->parent_off == VD_HOST_NOWHERE)
+		return c->parent_off;
+	return c->parent_off + ((host_off >> c->unit_bits) - (c->host_off >> c->unit_bits)) * c->entry_bytes;
+}
+
+/* Side by side on the host, on the disk and in the table, and nobody else leads there. */
 static bool continues(const struct vd_claim *a, const struct vd_claim *b)
 {
-	return a->is_sole && b->is_sole && a->owner == b->owner && a->why == b->why &&
-	       a->view == b->view && a->host_off + a->len == b->host_off && a->guest_off + a->len == b->guest_off;
+	return a->is_sole && b->is_sole && a->owner == b->owner && a->why == b->why && a->view == b->view &&
+	       a->host_off + a->len == b->host_off && a->guest_off + a->len == b->guest_off &&
+	       vd_claim_parent(a, b->host_off) == b->parent_off;
 }
 
 static int keep(struct vd_window *w, const struct vd_claim *c, struct vd_error *e)

@@ -33,7 +33,8 @@ struct vd_claim {
 	uint32_t refs;                  /* entries that lead here: 1, or more with `view` the lowest */
 	uint8_t owner;                  /* enum vd_owner: any but FREE, LEAKED, TAIL, HOSTHOLE */
 	uint8_t why;                    /* enum vd_why */
-	uint8_t is_sole;                /* content that no other entry may lead to: neighbours become one claim */
+	bool is_sole;                   /* content that no other entry may lead to: neighbours become one claim, if ... */
+	uint8_t unit_bits, entry_bytes; /* ... they are named side by side: so many bytes of table for each 1 << unit_bits of host */
 };
 
 /* What the format counts: each unit in [off, end) has `count` owners. */
@@ -87,6 +88,8 @@ void vd_window_init(struct vd_window *w, uint32_t file, uint64_t start, uint64_t
 /* After the driver's walk: sorted by offset, equal ranges made one. */
 void vd_window_settle(struct vd_window *w);
 void vd_window_fini(struct vd_window *w);
+/* Where the entry lies that leads to a byte of a claim. */
+uint64_t vd_claim_parent(const struct vd_claim *c, uint64_t host_off);
 /* What becomes of two claims of the same bytes: the one that shows, with the refs of both, or CORRUPT. */
 struct vd_claim vd_claim_join(const struct vd_claim *a, const struct vd_claim *b);
 /* Tests make windows small. */

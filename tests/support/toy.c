@@ -384,7 +384,8 @@ static int claim_sector(struct toy_state *s, struct vd_window *w, uint64_t host_
 	static const uint8_t owner[] = {
 		[SECTOR_PARENT] = VD_OWNER_SLACK, [SECTOR_DATA] = VD_OWNER_DATA, [SECTOR_ZERO] = VD_OWNER_ZEROED,
 	};
-	struct vd_claim like = { .guest_off = guest_off, .parent_off = map_off, .owner = VD_OWNER_DATA, .is_sole = true };
+	struct vd_claim like = { .guest_off = guest_off, .parent_off = map_off, .owner = VD_OWNER_DATA,
+				 .is_sole = true, .unit_bits = 9, .entry_bytes = 1 };
 	uint64_t used = guest_off < s->header.size ? vd_min_u64(s->header.size - guest_off, SECTOR) : 0;
 	struct vd_error bad;
 	uint8_t state;
