@@ -142,7 +142,9 @@ static int do_request(struct vd_image *img, const struct vd_request *q, struct v
 	case VD_REQUEST_WRITE:
 		return vd_image_pwrite(img, q->buf, q->len, q->off, e);
 	case VD_REQUEST_ZEROES:
-		return vd_image_write_zeroes(img, q->off, q->len, 0, e);
+		return vd_image_write_zeroes(img, q->off, q->len, q->flags, e);
+	case VD_REQUEST_DISCARD:
+		return vd_image_discard(img, q->off, q->len, e);
 	case VD_REQUEST_FLUSH:
 		return vd_image_flush(img, e);
 	}

@@ -330,7 +330,8 @@ enum vd_request_kind {
 	VD_REQUEST_READ = 1,
 	VD_REQUEST_WRITE = 2,
 	VD_REQUEST_ZEROES = 3,          /* buf unused */
-	VD_REQUEST_FLUSH = 4,           /* buf, len, off unused */
+	VD_REQUEST_DISCARD = 4,         /* buf unused */
+	VD_REQUEST_FLUSH = 5,           /* buf, len, off unused */
 };
 struct vd_request {
 	enum vd_request_kind kind;
@@ -338,6 +339,7 @@ struct vd_request {
 	size_t len;
 	uint64_t off;
 	void *user;                     /* comes back with the completion */
+	unsigned flags;                 /* of ZEROES: enum vd_zero_flag */
 };
 struct vd_completion {
 	void *user;

@@ -88,7 +88,7 @@ static void by_queue(struct vd_image *img, uint64_t count, size_t depth, bool th
 		if (n > count - asked)
 			n = count - asked;
 		for (size_t i = 0; i < n; i++)
-			reqs[i] = (struct vd_request){ VD_REQUEST_READ, done[i].user, BLOCK, next_off(), done[i].user };
+			reqs[i] = (struct vd_request){ VD_REQUEST_READ, done[i].user, BLOCK, next_off(), done[i].user, 0 };
 		must(vd_queue_submit(q, reqs, n, &e), &e);
 		asked += n;
 		n = vd_queue_reap(q, done, depth, 1, -1);

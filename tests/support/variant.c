@@ -199,18 +199,34 @@ static struct vd_key *key_of(const struct variant *v)
 	return v->flags & VARIANT_LUKS ? key : NULL;
 }
 
+static int open_with_key(const struct variant *v, struct vd_host *host, const char *name, struct vd_open_opts *opts,
+			 struct vd_image **img, struct vd_error *e)
+{
+	struct vd_key *key = key_of(v);
+
+	if (key && v->format == &vd_format_raw)
+		opts->format = "luks";
+	opts->keys = &key;
+	opts->n_keys = key ? 1 : 0;
+	return vd_image_open_on(host, v->format, name, opts, img, e);
+}
+
 int variant_open_on(const struct variant *v, struct vd_host *host, const char *name, unsigned flags,
 		    uint64_t cache_bytes, struct vd_image **img, struct vd_error *e)
 {
 	struct vd_open_opts opts = disk_open_opts(v->format, flags);
-	struct vd_key *key = key_of(v);
 
-	if (key && v->format == &vd_format_raw)
-		opts.format = "luks";
 	opts.cache_bytes = cache_bytes;
-	opts.keys = &key;
-	opts.n_keys = key ? 1 : 0;
-	return vd_image_open_on(host, v->format, name, &opts, img, e);
+	return open_with_key(v, host, name, &opts, img, e);
+}
+
+int variant_open_snapshot(const struct variant *v, struct vd_host *host, const char *name, const char *snapshot,
+			  struct vd_image **img, struct vd_error *e)
+{
+	struct vd_open_opts opts = disk_open_opts(v->format, 0);
+
+	opts.snapshot = snapshot;
+	return open_with_key(v, host, name, &opts, img, e);
 }
 
 struct vd_image *variant_open(const struct variant *v, unsigned flags)

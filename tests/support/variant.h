@@ -41,6 +41,9 @@ const struct variant *variant_named(const char *name);
 int variant_open_on(const struct variant *v, struct vd_host *host, const char *name, unsigned flags,
 		    uint64_t cache_bytes, struct vd_image **img, struct vd_error *e);
 struct vd_image *variant_open(const struct variant *v, unsigned flags);
+/* A snapshot inside the image, for reading. */
+int variant_open_snapshot(const struct variant *v, struct vd_host *host, const char *name, const char *snapshot,
+			  struct vd_image **img, struct vd_error *e);
 /* The snapshot, if the kind has one, holds what it held when it was taken; else says why not. */
 bool variant_keeps_snapshot(const struct variant *v, struct vd_host *host, uint64_t size, struct vd_error *e);
 

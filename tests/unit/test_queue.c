@@ -49,7 +49,7 @@ static void submit(struct vd_queue *q, const struct vd_request *reqs, size_t n)
 
 static void submit_one(struct vd_queue *q, enum vd_request_kind kind, void *buf, size_t len, uint64_t off)
 {
-	submit(q, &(struct vd_request){ kind, buf, len, off, buf }, 1);
+	submit(q, &(struct vd_request){ kind, buf, len, off, buf, 0 }, 1);
 }
 
 /* Reaps exactly n, all of them good. */
@@ -170,7 +170,7 @@ static void each_request_completes_once_with_what_it_was_given(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < DEPTH; i++)
-		reqs[i] = (struct vd_request){ VD_REQUEST_READ, blocks[i], BLOCK, i * BLOCK, &seen[i] };
+		reqs[i] = (struct vd_request){ VD_REQUEST_READ, blocks[i], BLOCK, i * BLOCK, &seen[i], 0 };
 	submit(q, reqs, DEPTH);
 	assert_int_equal(vd_queue_reap(q, c, DEPTH, DEPTH, LONG_MS), DEPTH);
 	for (size_t i = 0; i < DEPTH; i++) {
@@ -224,7 +224,7 @@ static void a_full_queue_takes_none(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 4; i++)
-		reqs[i] = (struct vd_request){ VD_REQUEST_READ, blocks[i], BLOCK, i * BLOCK, NULL };
+		reqs[i] = (struct vd_request){ VD_REQUEST_READ, blocks[i], BLOCK, i * BLOCK, NULL, 0 };
 	expect_failure(vd_queue_submit(q, reqs, 4, &e), VD_EAGAIN, &e, "room for 3 requests, not for 4");
 	submit(q, reqs, 2);
 	expect_failure(vd_queue_submit(q, reqs + 2, 2, &e), VD_EAGAIN, &e, "room for 1");
@@ -246,11 +246,11 @@ static void errors_belong_to_the_request_that_failed(void **state)
 	struct vd_queue *q = queue_on(img, DEPTH);
 	bool good = true, bad = false;
 	struct vd_request reqs[] = {
-		{ VD_REQUEST_READ, blocks[0], BLOCK, 0, &good },
-		{ VD_REQUEST_READ, blocks[1], BLOCK, SIZE, &bad },
-		{ VD_REQUEST_WRITE, blocks[2], BLOCK, SIZE - 1, &bad },
-		{ VD_REQUEST_ZEROES, NULL, BLOCK, UINT64_MAX, &bad },
-		{ VD_REQUEST_READ, blocks[4], BLOCK, BLOCK, &good },
+		{ VD_REQUEST_READ, blocks[0], BLOCK, 0, &good, 0 },
+		{ VD_REQUEST_READ, blocks[1], BLOCK, SIZE, &bad, 0 },
+		{ VD_REQUEST_WRITE, blocks[2], BLOCK, SIZE - 1, &bad, 0 },
+		{ VD_REQUEST_ZEROES, NULL, BLOCK, UINT64_MAX, &bad, 0 },
+		{ VD_REQUEST_READ, blocks[4], BLOCK, BLOCK, &good, 0 },
 	};
 	struct vd_completion c[5];
 
@@ -323,6 +323,26 @@ static void every_kind_of_image_works_through_a_queue(void **state)
 		peer_compare(v, disks.mem, &m);
 	}
 	model_free(&m);
+}
+
+static void zeros_keep_their_space_and_discards_give_it_back(void **state)
+{
+	struct vd_image *img = open_file();
+	struct vd_queue *q = queue_on(img, DEPTH);
+	struct vd_run run;
+	size_t one = 1;
+
+	(void)state;
+	submit(q, &(struct vd_request){ .kind = VD_REQUEST_ZEROES, .len = 65536, .flags = VD_ZERO_ALLOCATED }, 1);
+	submit(q, &(struct vd_request){ .kind = VD_REQUEST_DISCARD, .off = 65536, .len = 65536 }, 1);
+	finish(q, 2);
+	disk_expect(img, 0, 131072, 0);
+	assert_int_equal(img->format->map(img->state, 0, 1, 0, &run, &one, NULL), 0);
+	assert_true(run.flags & VD_RUN_HOSTED);
+	assert_int_equal(img->format->map(img->state, 65536, 1, 0, &run, &one, NULL), 0);
+	assert_false(run.flags & VD_RUN_HOSTED);
+	vd_queue_free(q);
+	close_file(img);
 }
 
 /* ---- waiting -------------------------------------------------------------------------------------------- */
@@ -572,7 +592,7 @@ static void *join_crowd(void *arg)
 
 	for (unsigned i = 0; i < 200; i++) {
 		void *buf = memset(malloc(BLOCK), (int)c->number, BLOCK);
-		struct vd_request req = { i % 16 ? VD_REQUEST_READ : VD_REQUEST_WRITE, buf, BLOCK, c->number * BLOCK, buf };
+		struct vd_request req = { i % 16 ? VD_REQUEST_READ : VD_REQUEST_WRITE, buf, BLOCK, c->number * BLOCK, buf, 0 };
 
 		while (vd_queue_submit(c->q, &req, 1, &e) < 0)
 			c->n_reaped += reap_some(c->q, 1);
@@ -684,7 +704,7 @@ static void where_io_uring_is_forbidden_threads_serve(void **state)
 	if (pid == 0) {
 		struct vd_queue *q = forbid_uring() ? queue_on(img, DEPTH) : NULL;
 		struct vd_completion c;
-		struct vd_request read = { VD_REQUEST_READ, blocks[5], BLOCK, 5 * BLOCK, NULL };
+		struct vd_request read = { VD_REQUEST_READ, blocks[5], BLOCK, 5 * BLOCK, NULL, 0 };
 
 		_exit(!q || vd_queue_has_ring(q) || vd_queue_submit(q, &read, 1, NULL) || vd_queue_reap(q, &c, 1, 1, LONG_MS) != 1 ||
 		      c.result || blocks[5][9] != 5);
@@ -717,6 +737,7 @@ static int run_all(const char *name)
 		CLAIM(a_full_queue_takes_none),
 		CLAIM(errors_belong_to_the_request_that_failed),
 		CLAIM(a_failing_disk_fails_the_request),
+		CLAIM(zeros_keep_their_space_and_discards_give_it_back),
 		CLAIM(the_descriptor_is_readable_while_something_can_be_reaped),
 		CLAIM(reap_waits_as_long_as_it_is_told),
 		CLAIM(flush_covers_what_had_ended),
