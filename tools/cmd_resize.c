@@ -16,12 +16,13 @@ static const struct opt sizing[] = {
 static const struct opt_group sizing_group = { "Size", sizing };
 
 static const struct opt_group *const groups[] = {
-	&sizing_group, &opts_format, &opts_backing, &opts_sharing, &opts_keys, &opts_output_form, &opts_speech, NULL,
+	&sizing_group, &opts_scrub, &opts_format, &opts_backing, &opts_sharing, &opts_keys, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
 	"vdisk resize disk.qcow2 +10G",
 	"vdisk resize --shrink disk.qcow2 20G",
+	"vdisk resize --shrink --scrub disk.qcow2 20G",
 	NULL,
 };
 
@@ -91,8 +92,8 @@ static void print_done(const struct settings *s, uint64_t was, uint64_t size)
 	struct json_object *j;
 
 	if (!ui_is_json()) {
-		ui_summary("%s: the disk has %s now, it had %s", s->operands[0], size_show((double)size).s,
-			   size_show((double)was).s);
+		ui_summary("%s: the disk has %s now, it had %s%s", s->operands[0], size_show((double)size).s,
+			   size_show((double)was).s, s->scrub ? "; freed space overwritten" : "");
 		return;
 	}
 	j = json_new();
@@ -101,7 +102,15 @@ static void print_done(const struct settings *s, uint64_t was, uint64_t size)
 	json_put_text(j, "image", s->operands[0]);
 	json_put_u64(j, "virtual-size", size);
 	json_put_u64(j, "old-virtual-size", was);
+	json_put_bool(j, "scrubbed", s->scrub);
 	json_print(j);
+}
+
+static int judge_scrub(const struct settings *s, uint64_t was, uint64_t size, struct vd_error *e)
+{
+	if (s->scrub && size >= was)
+		return fail(e, VD_EARG, "--scrub goes with --shrink: a disk that grows frees nothing");
+	return 0;
 }
 
 static int run(struct settings *s, struct vd_error *e)
@@ -110,6 +119,8 @@ static int run(struct settings *s, struct vd_error *e)
 	bool all = false;
 	int r = look(s, &was, &size, &all, e);
 
+	if (r == 0)
+		r = judge_scrub(s, was, size, e);
 	if (r == 0)
 		r = resize(s, size, all, e);
 	if (r == 0)

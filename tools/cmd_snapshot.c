@@ -25,26 +25,28 @@ static const struct opt acts_as_options[] = {
 static const struct opt_group acts_group = { "What to do, as qemu-img has it", acts_as_options };
 
 static const struct opt_group *const groups[] = {
-	&acts_group, &opts_format, &opts_sharing, &opts_output_form, &opts_speech, NULL,
+	&acts_group, &opts_scrub, &opts_format, &opts_sharing, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
 	"vdisk snapshot create disk.qcow2 before-upgrade",
 	"vdisk snapshot list disk.qcow2",
 	"vdisk snapshot apply disk.qcow2 before-upgrade",
+	"vdisk snapshot delete --scrub disk.qcow2 before-upgrade",
 	NULL,
 };
 
 struct act {
 	const char *word, *done;
 	int (*run)(struct vd_image *img, const char *name, struct vd_error *e);        /* NULL: list */
+	bool frees;                     /* space inside the image */
 };
 
 static const struct act acts[] = {
-	{ "list", NULL, NULL },
-	{ "create", "created", vd_snapshot_create },
-	{ "apply", "applied", vd_snapshot_apply },
-	{ "delete", "deleted", vd_snapshot_delete },
+	{ "list", NULL, NULL, false },
+	{ "create", "created", vd_snapshot_create, false },
+	{ "apply", "applied", vd_snapshot_apply, true },
+	{ "delete", "deleted", vd_snapshot_delete, true },
 };
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
@@ -168,12 +170,12 @@ static int list(struct vd_image *img, const struct request *q, struct vd_error *
 
 /* ---- the others ----------------------------------------------------------------------------------------- */
 
-static void print_done(const struct request *q)
+static void print_done(const struct request *q, bool scrubbed)
 {
 	struct json_object *j;
 
 	if (!ui_is_json()) {
-		ui_summary("%s: snapshot '%s' %s", q->image, q->name, q->act->done);
+		ui_summary("%s: snapshot '%s' %s%s", q->image, q->name, q->act->done, scrubbed ? "; freed space overwritten" : "");
 		return;
 	}
 	j = json_new();
@@ -182,6 +184,7 @@ static void print_done(const struct request *q)
 	json_put_text(j, "act", q->act->word);
 	json_put_text(j, "image", q->image);
 	json_put_text(j, "snapshot", q->name);
+	json_put_bool(j, "scrubbed", scrubbed);
 	json_print(j);
 }
 
@@ -197,7 +200,7 @@ static int change(const struct settings *s, const struct request *q, struct vd_e
 	if (r == 0)
 		r = c;
 	if (r == 0)
-		print_done(q);
+		print_done(q, s->scrub);
 	return r;
 }
 
@@ -209,6 +212,8 @@ static int run(struct settings *s, struct vd_error *e)
 
 	if (r == 0 && !q.act)
 		r = take_words(s, &q, e);
+	if (r == 0 && s->scrub && !q.act->frees)
+		return fail(e, VD_EARG, "--scrub goes with apply and delete: %s frees nothing", q.act->word);
 	if (r < 0)
 		return r;
 	if (q.act->run)

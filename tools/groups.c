@@ -122,6 +122,13 @@ static const struct opt sharing[] = {
 };
 const struct opt_group opts_sharing = { "Input", sharing };
 
+static const struct opt scrub[] = {
+	{ .name = "scrub", .kind = OPT_FLAG, .where = WHERE(scrub),
+	  .help = "overwrite what becomes free inside the image with zeros before reporting success" },
+	{ 0 },
+};
+const struct opt_group opts_scrub = { "Space", scrub };
+
 static const struct opt output[] = {
 	{ .name = "options", .letter = 'o', .kind = OPT_TEXTS, .where = WHERE(create_options), .arg = "K=V,...",
 	  .help = "options of the new image, as qemu-img has them" },

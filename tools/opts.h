@@ -69,6 +69,7 @@ extern const struct opt_group opts_format;      /* of the image that is read */
 extern const struct opt_group opts_backing;     /* its backing file */
 extern const struct opt_group opts_snapshot;    /* which of its snapshots */
 extern const struct opt_group opts_sharing;     /* locks, and what the image may refer to */
+extern const struct opt_group opts_scrub;       /* verbs that free space inside an image */
 extern const struct opt_group opts_output;      /* verbs that make an image */
 extern const struct opt_group opts_compress;
 extern const struct opt_group opts_room;

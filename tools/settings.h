@@ -71,7 +71,7 @@ struct settings {
 	const char *second_snapshot;
 	bool snap_list;                 /* snapshot -l */
 	const char *snap_create, *snap_apply, *snap_delete;
-	bool shrink;
+	bool shrink, scrub;
 	const char *label, *header_backup;      /* key */
 	bool last_slot, qr;
 	uint64_t granularity;           /* bitmap */

@@ -20,16 +20,17 @@ static int open_with(const struct settings *s, const char *path, const char *for
 		     const struct keys *keys, struct vd_image **out, struct vd_error *e)
 {
 	struct vd_gate_dirs dirs = allowed_dirs(s);
+	bool changes = flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL | VD_OPEN_REPAIR);
 	struct vd_open_opts o = {
 		.struct_size = sizeof(o), .format = format, .backing_format = s->backing_format,
-		.flags = flags | (s->force_share ? VD_OPEN_FORCE_SHARE : 0),
+		.flags = flags | (s->force_share ? VD_OPEN_FORCE_SHARE : 0) | (changes && s->scrub ? VD_OPEN_SCRUB_FREED : 0),
 		.gate = dirs.n ? vd_gate_below_dirs : NULL, .gate_ctx = &dirs,
 		.keys = keys ? keys->at : NULL, .n_keys = keys ? keys->n : 0,
 		.snapshot = s->snapshot,
 	};
 	int r;
 
-	if (s->force_share && flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL | VD_OPEN_REPAIR))
+	if (s->force_share && changes)
 		return fail(e, VD_EARG, "--force-share is for reading: this changes the image");
 	if (o.n_keys)
 		ui_status("deriving key");

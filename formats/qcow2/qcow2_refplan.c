@@ -43,6 +43,8 @@ int vd_qcow2_counts_load(struct vd_qcow2_counts *c, uint64_t first, uint64_t end
 	c->first = first;
 	c->end = end;
 	memset(c->count, 0, (end - first) * sizeof(*c->count));
+	if (c->is_orphan)
+		memset(c->is_orphan, 0, (end - first) * sizeof(*c->is_orphan));
 	for (uint64_t at = first, n; at < end && r == 0; at += n) {
 		uint64_t block = at / s->block_entries;
 
@@ -68,8 +70,17 @@ int vd_qcow2_counts_step(struct vd_qcow2_counts *c, uint64_t cluster, uint64_t n
 						"the refcount of a cluster in use is %" PRIu64 " and should go %s", *count,
 						up ? "up" : "down");
 		*count += up ? 1 : -1;
+		if (!*count && c->is_orphan)
+			c->is_orphan[i - c->first] = true;
 	}
 	return 0;
+}
+
+void vd_qcow2_counts_keep_orphans(struct vd_qcow2_counts *c)
+{
+	for (uint64_t i = 0; c->is_orphan && i < c->end - c->first; i++)
+		if (c->is_orphan[i])
+			c->count[i] = 1;
 }
 
 /* The entries of one table from one on. */
@@ -101,8 +112,8 @@ static int step_table(struct vd_qcow2_counts *c, uint64_t l1_index, uint64_t l2_
 	return r;
 }
 
-int vd_qcow2_counts_tree(struct vd_qcow2_counts *c, const struct vd_qcow2_tree *t, uint64_t from, bool up,
-			 struct vd_error *e)
+int vd_qcow2_counts_tree(struct vd_qcow2_counts *c, const struct vd_qcow2_tree *t, uint64_t from,
+			 enum vd_qcow2_parts parts, bool up, struct vd_error *e)
 {
 	const struct vd_qcow2 *s = c->s;
 	int r = 0;
@@ -113,9 +124,9 @@ int vd_qcow2_counts_tree(struct vd_qcow2_counts *c, const struct vd_qcow2_tree *
 		if (!t->l2[i])
 			continue;
 		/* A table that keeps some of its entries stays. */
-		if (!first)
+		if (!first && parts & QCOW2_TABLES)
 			r = vd_qcow2_counts_step(c, t->l2[i] / s->cluster_size, 1, up, e);
-		if (r == 0)
+		if (r == 0 && parts & QCOW2_DATA)
 			r = step_table(c, i, t->l2[i], first, up, e);
 	}
 	return r;

@@ -8,6 +8,8 @@
  *  S2  The new refcounts are those after the act: they count the area, and no more what it takes the place of.
  *  S3  The area is durable before the header is written, the header before success is told. So a crash leaves the image
  *      wholly as it was or wholly as it is to be, and in either case its refcounts are exact.
+ *      Where freed space is to be scrubbed, that with no owner left keeps a count of one, and passes through the core
+ *      afterwards (qcow2_orphans.c): a crash in between leaks it.
  *  S4  The cache of tables is emptied afterwards, dirty pages too: by then all that was committed is older than the act,
  *      and what was not (owners that fell since) is in the new blocks.
  */
@@ -19,6 +21,7 @@
 #define HEADER_BYTES 512                /* written at once: the unit in which storage is whole or old */
 #define AT_L1_SIZE 36
 #define AT_N_SNAPSHOTS 60
+#define N_DEAD 4
 
 /* Parts of the area, in clusters, in the order in which they lie. */
 struct area {
@@ -37,6 +40,7 @@ struct shape {
 	bool *is_copied;                /* for each L2 table: it moves to the area */
 	uint64_t n_clusters;            /* all that are counted */
 	struct area area;
+	struct vd_qcow2_area dead[N_DEAD];
 	struct vd_qcow2_counts counts;
 };
 
@@ -194,20 +198,26 @@ static int write_l2(struct shape *sh, uint64_t l1_index, uint64_t from, uint64_t
 
 /* ---- counting ------------------------------------------------------------------------------------------- */
 
-static int drop_old_tables(struct shape *sh, struct vd_error *e)
+/* What the new tables take the place of. While the old header is in force. */
+static void list_dead(struct shape *sh)
 {
 	const struct vd_qcow2 *s = sh->s;
 	const struct vd_qcow2_act *act = sh->act;
-	uint64_t reft = atomic_load(&s->reft_off), reft_end = atomic_load(&s->reft_end);
-	const struct vd_qcow2_area dead[] = {
-		act->dead[0], act->dead[1], { "refcount table", reft, reft_end },
-		{ "snapshot table", s->h.snap_off, s->h.snap_off + act->old_snap_len },
-	};
+
+	sh->dead[0] = act->dead[0];
+	sh->dead[1] = act->dead[1];
+	sh->dead[2] = (struct vd_qcow2_area){ "refcount table", atomic_load(&s->reft_off), atomic_load(&s->reft_end) };
+	sh->dead[3] = (struct vd_qcow2_area){ "snapshot table", s->h.snap_off, s->h.snap_off + act->old_snap_len };
+}
+
+static int drop_old_tables(struct shape *sh, struct vd_error *e)
+{
+	const struct vd_qcow2 *s = sh->s;
 	int r = 0;
 
-	for (size_t i = 0; i < sizeof(dead) / sizeof(dead[0]) && r == 0; i++)
-		r = vd_qcow2_counts_step(&sh->counts, dead[i].off / s->cluster_size,
-					 clusters_of(s, dead[i].end - dead[i].off), false, e);
+	for (size_t i = 0; i < N_DEAD && r == 0; i++)
+		r = vd_qcow2_counts_step(&sh->counts, sh->dead[i].off / s->cluster_size,
+					 clusters_of(s, sh->dead[i].end - sh->dead[i].off), false, e);
 	for (uint64_t i = 0; i < sh->n_old && r == 0; i++)
 		if (sh->old_blocks[i])
 			r = vd_qcow2_counts_step(&sh->counts, sh->old_blocks[i] / s->cluster_size, 1, false, e);
@@ -222,9 +232,9 @@ static int count_window(struct shape *sh, uint64_t first, struct vd_error *e)
 	int r = vd_qcow2_counts_load(&sh->counts, first, end, e);
 
 	if (r == 0)
-		r = vd_qcow2_counts_tree(&sh->counts, act->gains, 0, true, e);
+		r = vd_qcow2_counts_tree(&sh->counts, act->gains, 0, QCOW2_ALL, true, e);
 	if (r == 0)
-		r = vd_qcow2_counts_tree(&sh->counts, act->loses, act->loses_from, false, e);
+		r = vd_qcow2_counts_tree(&sh->counts, act->loses, act->loses_from, QCOW2_ALL, false, e);
 	if (r == 0)
 		r = drop_old_tables(sh, e);
 	return r < 0 ? r : vd_qcow2_counts_judge(&sh->counts, e);
@@ -401,6 +411,7 @@ static int write_counts_and_l2(struct shape *sh, struct vd_error *e)
 		r = count_window(sh, first, e);
 		if (r == 0)
 			r = count_area(sh, e);
+		vd_qcow2_counts_keep_orphans(&sh->counts);
 		if (r == 0)
 			r = vd_qcow2_counts_store(&sh->counts, sh->blocks, e);
 		if (r == 0)
@@ -520,6 +531,7 @@ static void free_shape(struct shape *sh)
 	free(sh->l1);
 	free(sh->is_copied);
 	free(sh->counts.count);
+	free(sh->counts.is_orphan);
 }
 
 static int prepare(struct shape *sh, struct vd_error *e)
@@ -534,7 +546,21 @@ static int prepare(struct shape *sh, struct vd_error *e)
 	sh->area.n_l1 = clusters_of(s, (uint64_t)sh->act->l1_size * 8);
 	sh->n_clusters = vd_round_up(atomic_load(&s->host_end) / s->cluster_size, s->block_entries);
 	sh->counts = (struct vd_qcow2_counts){ .s = s, .blocks = sh->old_blocks, .n_blocks = sh->n_old };
-	return vd_alloc(vd_qcow2_window, sizeof(*sh->counts.count), &sh->counts.count, e);
+	list_dead(sh);
+	r = vd_alloc(vd_qcow2_window, sizeof(*sh->counts.count), &sh->counts.count, e);
+	if (r == 0 && s->scrubs)
+		r = vd_alloc(vd_qcow2_window, sizeof(*sh->counts.is_orphan), &sh->counts.is_orphan, e);
+	return r;
+}
+
+static int free_orphans(struct shape *sh, uint64_t n_before, struct vd_error *e)
+{
+	struct vd_qcow2_lost lost = {
+		.act = sh->act, .counts = &sh->counts, .n_clusters = n_before, .is_moved = sh->is_copied,
+	};
+
+	memcpy(lost.dead, sh->dead, sizeof(lost.dead));
+	return sh->s->scrubs ? vd_qcow2_free_orphans(sh->s, &lost, e) : 0;
 }
 
 int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd_error *e)
@@ -543,6 +569,7 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 	struct vd_qcow2_header after;
 	vd_auto_free uint8_t *snap = NULL;
 	size_t snap_len = 0;
+	uint64_t n_before;
 	int r = prepare(&sh, e);
 
 	if (r == 0)
@@ -550,6 +577,7 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 	if (r < 0)
 		return r;
 	sh.area.n_snap = snap_len / s->cluster_size;
+	n_before = sh.n_clusters;
 	r = find_copies(&sh, e);
 	if (r == 0)
 		r = place_area(&sh, e);
@@ -560,5 +588,6 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 	if (r < 0)
 		return r;
 	after = header_after(&sh);
-	return vd_qcow2_switch(s, &after, e);
+	r = vd_qcow2_switch(s, &after, e);
+	return r < 0 ? r : free_orphans(&sh, n_before, e);
 }

@@ -104,6 +104,16 @@ int vd_qcow2_words_write(struct vd_qcow2 *s, const uint64_t *words, uint64_t n, 
 /* VD_EPOISONED, in words: a write of the header failed. */
 int vd_qcow2_unsure(const struct vd_qcow2 *s, struct vd_error *e);
 
+/* qcow2_orphans.c: what an act in force has made free, but left with a count of one, goes through the core. */
+struct vd_qcow2_lost {
+	const struct vd_qcow2_act *act;
+	struct vd_qcow2_counts *counts;         /* with the blocks, and of all clusters, before the act */
+	uint64_t n_clusters;
+	const bool *is_moved;                   /* L2 tables of act->active that have a copy now */
+	struct vd_qcow2_area dead[4];           /* whole tables that nothing names any more */
+};
+int vd_qcow2_free_orphans(struct vd_qcow2 *s, const struct vd_qcow2_lost *lost, struct vd_error *e) VD_MUST_CHECK;
+
 /* qcow2_refplan.c: owners of all clusters after an act, a window of them at a time. */
 struct vd_qcow2_counts {
 	const struct vd_qcow2 *s;
@@ -111,6 +121,7 @@ struct vd_qcow2_counts {
 	uint64_t n_blocks;
 	uint64_t first, end;                    /* clusters in the window */
 	uint64_t *count;
+	bool *is_orphan;                        /* the last owner was taken away since load; NULL: nobody asks */
 };
 /* Clusters in a window: a power of two, so that it is a multiple or a part of any block's. Tests make it small. */
 extern uint64_t vd_qcow2_window;
@@ -120,13 +131,16 @@ int vd_qcow2_counts_load(struct vd_qcow2_counts *c, uint64_t first, uint64_t end
 /* One owner more or less for those of n clusters that lie in the window; down from 0 or up from 0 is VD_ECORRUPT. */
 int vd_qcow2_counts_step(struct vd_qcow2_counts *c, uint64_t cluster, uint64_t n, bool up,
 			 struct vd_error *e) VD_MUST_CHECK;
-/* The same for all that a tree reaches from a guest cluster on. */
-int vd_qcow2_counts_tree(struct vd_qcow2_counts *c, const struct vd_qcow2_tree *t, uint64_t from, bool up,
-			 struct vd_error *e) VD_MUST_CHECK;
+/* The same for what a tree reaches from a guest cluster on. */
+enum vd_qcow2_parts { QCOW2_TABLES = 1, QCOW2_DATA = 2, QCOW2_ALL = 3 };
+int vd_qcow2_counts_tree(struct vd_qcow2_counts *c, const struct vd_qcow2_tree *t, uint64_t from,
+			 enum vd_qcow2_parts parts, bool up, struct vd_error *e) VD_MUST_CHECK;
 /* VD_EUNSUPPORTED when a count is more than the width can say. */
 int vd_qcow2_counts_judge(const struct vd_qcow2_counts *c, struct vd_error *e) VD_MUST_CHECK;
 /* Writes the window into new blocks, past the cache: blocks[i] is where block i goes, 0: nowhere. */
 int vd_qcow2_counts_store(const struct vd_qcow2_counts *c, const uint64_t *blocks, struct vd_error *e) VD_MUST_CHECK;
+/* Orphans count as owned once more, by nobody. */
+void vd_qcow2_counts_keep_orphans(struct vd_qcow2_counts *c);
 static inline bool vd_qcow2_counts_has(const struct vd_qcow2_counts *c, uint64_t cluster)
 {
 	return cluster >= c->first && cluster < c->end;

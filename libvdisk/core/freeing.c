@@ -103,6 +103,9 @@ int vd_image_free_space(struct vd_image *img, struct vd_space_batch *b, struct v
 		r = give_to_host(img, &last, e);
 	if (r == 0 && last.n)
 		r = free_all(img, &last, e);
+	/* Even for want of memory: what was not overwritten may not be forgotten. */
+	if (r < 0)
+		atomic_store(&img->poisoned, true);
 	free(last.ranges);
 	free(b->ranges);
 	return r;

@@ -75,6 +75,11 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 	return 0;
 }
 
+static int drain(void *ctx, struct vd_error *e)
+{
+	return vd_shape_settle(ctx, e);
+}
+
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e)
 {
 	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable, .scrubs = img->scrubs,
@@ -85,6 +90,7 @@ int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *
 		r = vd_alloc(1, img->format->state_size, &img->state, e);
 	if (r < 0)
 		return r;
+	vd_space_set_drain(img->space, drain, img);
 	o.meta = img->meta;
 	r = img->format->open(img->state, &o, e);
 	if (r < 0)

@@ -6,7 +6,9 @@
 #include "libvdisk/core/bitmap.h"
 #include "libvdisk/core/shape.h"
 
+#include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
 
 struct request {
 	uint64_t size;                  /* guest-visible */
@@ -70,6 +72,76 @@ static int grow(struct vd_image *img, uint64_t size, struct vd_error *e)
 	return r < 0 ? r : img->format->resize(img->state, size + img->layer.payload_off, e);
 }
 
+/* ---- smaller -------------------------------------------------------------------------------------------- */
+
+#define TAIL_RUNS 64                    /* pieces of a last unit: no format has more */
+
+/* What the host holds for the part of the last unit that is no disk any more. */
+struct tail {
+	struct vd_run runs[TAIL_RUNS];
+	size_t n;
+};
+
+static int find_tail(struct vd_image *img, uint64_t size, struct tail *t, struct vd_error *e)
+{
+	uint64_t end = vd_min_u64(vd_round_up(size, img->info.unit), img->info.size);
+	int r = 0;
+
+	t->n = 0;
+	/* A flat file is cut. Without the key zeros cannot be made, only bytes overwritten. */
+	if (img->info.is_flat || (img->layer.encryption && !img->layer.cipher && !img->scrubs))
+		return 0;
+	for (uint64_t at = size; at < end && t->n < TAIL_RUNS && r == 0;) {
+		size_t got = TAIL_RUNS - t->n;
+
+		r = img->format->map(img->state, at, end - at, 0, t->runs + t->n, &got, e);
+		for (size_t i = 0; i < got && r == 0; i++)
+			at += t->runs[t->n++].len;
+	}
+	return r;
+}
+
+static int overwrite_run(struct vd_image *img, const struct vd_run *run, struct vd_error *e)
+{
+	bool has_host = run->where == VD_DATA || (run->where == VD_ZERO && run->flags & VD_RUN_HOSTED);
+	vd_auto_free uint8_t *zeros = NULL;
+	int r;
+
+	/* A snapshot may still need them; packed bytes lie beside others. */
+	if (!has_host || run->flags & VD_RUN_SHARED)
+		return 0;
+	r = vd_alloc(1, run->len, &zeros, e);
+	if (r == 0)
+		r = vd_layer_encrypt(&img->layer, zeros, run->len, run->guest_off, run->host_off, e);
+	return r < 0 ? r : vd_set_pwrite(img->set, run->file, zeros, run->len, run->host_off, e);
+}
+
+static int overwrite_tail(struct vd_image *img, const struct tail *t, struct vd_error *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < t->n && r == 0; i++)
+		r = overwrite_run(img, &t->runs[i], e);
+	if (r == 0 && t->n)
+		r = vd_set_flush(img->set, e);
+	if (r == 0)
+		return 0;
+	vd_fail(e, VD_EPOISONED, "%s: the disk is smaller now, but overwriting the rest of its last cluster failed", img->path);
+	return vd_hint(e, VD_EPOISONED, "make sure that the image's disk works; old bytes are left past the end of the guest's");
+}
+
+static int shrink(struct vd_image *img, uint64_t size, struct vd_error *e)
+{
+	struct tail t;
+	int r = find_tail(img, size + img->layer.payload_off, &t, e);
+
+	if (r == 0)
+		r = img->format->resize(img->state, size + img->layer.payload_off, e);
+	return r < 0 ? r : overwrite_tail(img, &t, e);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------ */
+
 static int judge_request(const struct vd_image *img, const struct request *q, struct vd_error *e)
 {
 	uint64_t ignored;
@@ -101,7 +173,7 @@ static int resize(struct vd_image *img, const void *arg, struct vd_error *e)
 	if (r == 0 && q->size > img->size)
 		r = grow(img, q->size, e);
 	else if (r == 0)
-		r = img->format->resize(img->state, q->size + img->layer.payload_off, e);
+		r = shrink(img, q->size, e);
 	return vd_bitmap_after_act(img, r, was, UINT64_MAX, e);
 }
 

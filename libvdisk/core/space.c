@@ -29,6 +29,8 @@ struct vd_space {
 	struct vd_range *released;
 	size_t n_released, n_room;
 	bool to_host;
+	int (*drain)(void *ctx, struct vd_error *e);
+	void *drain_ctx;
 	atomic_uint phase;
 	atomic_bool is_waiting;
 	pthread_mutex_t wait_lock;      /* one wait_readers() at a time */
@@ -100,6 +102,17 @@ int vd_space_batch_add(struct vd_space_batch *b, struct vd_range range, struct v
 	if (r == 0)
 		b->ranges[b->n++] = range;
 	return r;
+}
+
+void vd_space_set_drain(struct vd_space *s, int (*drain)(void *ctx, struct vd_error *e), void *ctx)
+{
+	s->drain = drain;
+	s->drain_ctx = ctx;
+}
+
+int vd_space_drain(struct vd_space *s, struct vd_error *e)
+{
+	return s->drain(s->drain_ctx, e);
 }
 
 struct vd_space_batch vd_space_take(struct vd_space *s)

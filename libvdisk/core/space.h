@@ -41,6 +41,12 @@ int vd_space_batch_add(struct vd_space_batch *b, struct vd_range range, struct v
 struct vd_space_batch vd_space_take(struct vd_space *s);
 /* Without any lock, after the commit: returns when every reader that entered before the call has left. */
 void vd_space_wait_readers(struct vd_space *s);
+/*
+ * Alone on the handle, with no lock but the control lock: all that was released so far goes through the whole pipeline
+ * now, durably. What does that, the core says once.
+ */
+int vd_space_drain(struct vd_space *s, struct vd_error *e) VD_MUST_CHECK;
+void vd_space_set_drain(struct vd_space *s, int (*drain)(void *ctx, struct vd_error *e), void *ctx);
 /* When the commit failed: puts the batch back under the allocation lock (nothing of it may be reused). */
 void vd_space_put_back(struct vd_space *s, struct vd_space_batch b);
 

@@ -68,6 +68,15 @@ check "raw" "$VDISK" resize -q -f raw d.raw 2M
 qemu-img create -q -f qcow2 -o data_file=data,data_file_raw=on x.qcow2 1M
 check "with a data file" "$VDISK" resize -q x.qcow2 3M
 [ "$(wc -c < data)" -eq 3145728 ] && is_sound x.qcow2; claim "both are larger"
+
+# What is cut off is in no byte of the file any more, the rest of the last cluster included.
+marker=past-the-end-there-was-this
+qemu-img create -q -f qcow2 s.qcow2 4M
+yes $marker | head -c 3M > marked.raw
+qemu-io -f qcow2 -c "write -s marked.raw 1000k 3M" s.qcow2 > /dev/null
+check "smaller, scrubbed" "$VDISK" resize -q --shrink --scrub s.qcow2 1000k
+! grep -qaF $marker s.qcow2 && is_sound s.qcow2; claim "leaves nothing past the end"
+check_fails 64 "--scrub is refused where a disk grows" "$VDISK" resize --scrub s.qcow2 2M
 check_fails 64 "no size" "$VDISK" resize d.qcow2 huge
 check_fails 64 "more off than there is" "$VDISK" resize --shrink d.qcow2 -1T
 check_fails 64 "half a sector" "$VDISK" resize d.qcow2 +100

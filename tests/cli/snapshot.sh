@@ -133,4 +133,33 @@ check_fails 64 "another word" "$VDISK" snapshot crate d.qcow2 a
 grep -q 'did you mean create' "$stderr"; claim "is told the near one"
 qemu-img create -q -f qcow2 -o data_file=data x.qcow2 1M
 check_fails 63 "an external data file" "$VDISK" snapshot create x.qcow2 a
+# Scrubbing: what only the snapshot had is in no byte of the file any more.
+marker=only-the-snapshot-knows-this
+holds() { grep -qaF $marker "$1"; }
+scrubbed() { # NAME OPTIONS
+	img=$1.qcow2
+	qemu-img create -q -f qcow2 -o "$2" $img 4M
+	yes $marker | head -c 1M > marked.raw
+	qemu-io -f qcow2 -c "write -s marked.raw 512k 1M" $img > /dev/null
+	run "$VDISK" snapshot -q create $img s
+	write $img 1 0 4M
+	cp $img copy.qcow2
+	check "delete without --scrub: $1" "$VDISK" snapshot -q delete copy.qcow2 s
+	holds copy.qcow2; claim "leaves old bytes: $1"
+	check "delete with --scrub: $1" "$VDISK" snapshot -q delete --scrub $img s
+	! holds $img; claim "leaves none: $1"
+	is_sound $img; claim "is sound after it: $1"
+	check "snapshot of the rest: $1" "$VDISK" snapshot -q create $img t
+	qemu-io -f qcow2 -c "write -s marked.raw 512k 1M" $img > /dev/null
+	check "apply with --scrub: $1" "$VDISK" snapshot -q apply --scrub $img t
+	! holds $img && is_sound $img; claim "leaves nothing of the disk: $1"
+}
+scrubbed scrub-plain compat=1.1
+scrubbed scrub-v2 compat=0.10
+scrubbed scrub-small cluster_size=512
+scrubbed scrub-extended extended_l2=on
+check_fails 64 "--scrub is refused where nothing is freed" "$VDISK" snapshot create --scrub scrub-plain.qcow2 x
+run "$VDISK" snapshot delete --output=json --scrub scrub-plain.qcow2 t
+json_is "$stdout" '$d->{scrubbed} ? 1 : 0' 1; claim "JSON says that it was scrubbed"
+
 done_testing

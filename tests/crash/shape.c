@@ -53,8 +53,16 @@ static int do_shrink(struct vd_image *img, struct vd_error *e)
 static const struct act {
 	const char *name;
 	int (*run)(struct vd_image *img, struct vd_error *e);
+	unsigned flags;                 /* enum vd_open_flag, beside WRITE */
 } acts[] = {
-	{ "create", do_create }, { "apply", do_apply }, { "delete", do_delete }, { "grow", do_grow }, { "shrink", do_shrink },
+	{ "create", do_create, 0 },
+	{ "apply", do_apply, 0 },
+	{ "delete", do_delete, 0 },
+	{ "grow", do_grow, 0 },
+	{ "shrink", do_shrink, 0 },
+	{ "apply and scrub", do_apply, VD_OPEN_SCRUB_FREED },
+	{ "delete and scrub", do_delete, VD_OPEN_SCRUB_FREED },
+	{ "shrink and scrub", do_shrink, VD_OPEN_SCRUB_FREED },
 };
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
@@ -146,7 +154,7 @@ static void do_recorded(const struct variant *v, const struct act *act, struct v
 	struct vd_image *img = NULL;
 	struct vd_error e;
 
-	expect_ok(variant_open_on(v, vd_record_host(record), "d", VD_OPEN_WRITE, 0, &img, &e), &e);
+	expect_ok(variant_open_on(v, vd_record_host(record), "d", VD_OPEN_WRITE | act->flags, 0, &img, &e), &e);
 	expect_ok(act->run(img, &e), &e);
 	disk_close(img);
 }

@@ -75,7 +75,7 @@ static void check_extents(const struct run *r, uint64_t off, uint64_t len)
 static void reopen(struct run *r)
 {
 	disk_close(r->img);
-	r->img = variant_open(r->v, VD_OPEN_WRITE);
+	r->img = variant_open(r->v, VD_OPEN_WRITE | (chance_below(&r->m.chance, 3) ? 0 : VD_OPEN_SCRUB_FREED));
 	assert_int_equal(vd_image_size(r->img), r->m.size);
 	if (chance_below(&r->m.chance, 4) == 0)
 		model_check_all(&r->m, r->img);

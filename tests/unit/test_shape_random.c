@@ -170,7 +170,7 @@ static void reopen(void)
 	check_tables("close");
 	for (size_t i = 0; i < run.n_kept; i++)
 		check_snapshot(&run.kept[i]);
-	run.img = variant_open(run.v, VD_OPEN_WRITE);
+	run.img = variant_open(run.v, VD_OPEN_WRITE | (chance_below(&run.m.chance, 2) ? 0 : VD_OPEN_SCRUB_FREED));
 	assert_int_equal(vd_image_size(run.img), run.m.size);
 	model_check_all(&run.m, run.img);
 }
