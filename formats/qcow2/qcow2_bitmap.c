@@ -161,10 +161,16 @@ static int bitmap_hold(void *st, bool all, struct vd_error *e)
 	return r < 0 ? vd_qcow2_unsure(s, e) : 0;
 }
 
+static void bitmap_abandon(void *st)
+{
+	vd_qcow2_bitmaps_forget(st);
+}
+
 const struct vd_bitmap_ops vd_qcow2_bitmap_ops = {
 	.list = bitmap_list,
 	.load = bitmap_load,
 	.hold = bitmap_hold,
+	.abandon = bitmap_abandon,
 	.write = vd_qcow2_bitmap_write,
 	.enact = vd_qcow2_bitmap_enact,
 };

@@ -377,14 +377,15 @@ void vd_qcow2_bitmap_store_free(struct vd_qcow2 *s)
 	free(vd_steal(&s->store));
 }
 
-/* Nothing ever pointed there. A failure leaks the rest. */
-static void give_back(struct vd_qcow2 *s)
+/* One that never came into force. Nothing ever pointed to its space; a failure leaks the rest of it. */
+static void undo(struct vd_qcow2 *s)
 {
 	const struct ranges *l = &s->store->made;
 
 	for (size_t i = 0; i < l->n; i++)
 		if (vd_qcow2_drop(s, l->at[i].host_off, l->at[i].len, NULL) < 0)
 			break;
+	vd_qcow2_bitmap_store_free(s);
 }
 
 static int write_all(struct work *w, const struct vd_bitmap_next *next, size_t n, struct vd_error *e)
@@ -407,7 +408,8 @@ int vd_qcow2_bitmap_write(void *st, const struct vd_bitmap_next *next, size_t n,
 	vd_auto_free void *raw = NULL, *before = NULL, *dir = NULL;
 	int r = vd_qcow2_bitmaps_get(s, e);
 
-	vd_qcow2_bitmap_store_free(s);
+	if (s->store)
+		undo(s);
 	if (r == 0)
 		r = vd_alloc(1, sizeof(*s->store), &s->store, e);
 	if (r < 0)
@@ -419,7 +421,7 @@ int vd_qcow2_bitmap_write(void *st, const struct vd_bitmap_next *next, size_t n,
 	before = w.before;
 	dir = w.dir;
 	if (r < 0)
-		give_back(s);
+		undo(s);
 	return r;
 }
 

@@ -98,9 +98,9 @@ static int store(struct vd_image *img, const struct vd_bitmap_next *next, size_t
 		atomic_store(&img->poisoned, true);
 		return r;
 	}
-	/* What one of the two states had for itself is free. */
+	/* What one of the two states had for itself is free. For want of memory it becomes so with a later commit. */
 	settled = vd_shape_settle(img, r < 0 ? NULL : e);
-	return r < 0 ? r : settled;
+	return r < 0 || settled == VD_ENOMEM ? r : settled;
 }
 
 static int store_recorded(struct vd_image *img, struct vd_error *e)
@@ -132,7 +132,9 @@ int vd_bitmap_end(struct vd_image *img, struct vd_error *e)
 	if (!img->format->bitmap)
 		return 0;
 	r = store_recorded(img, e);
-	vd_dirty_free(atomic_exchange(&img->dirty, NULL));
+	/* What was recorded stays until it is stored: the caller may try again. */
+	if (r == 0)
+		vd_dirty_free(atomic_exchange(&img->dirty, NULL));
 	return r < 0 ? vd_error_prefix(e, r, "the disk is written, but its bitmaps could not be stored: ") : 0;
 }
 
@@ -168,6 +170,10 @@ int vd_bitmap_after_act(struct vd_image *img, int r, uint64_t from, uint64_t to,
 		return r;
 	/* An act that failed has changed nothing, but for the bitmaps that do not hold since. */
 	stored = record_act(img, from, r < 0 ? from : to, r < 0 ? NULL : e);
+	if (stored < 0) {
+		img->format->bitmap->abandon(img->state);
+		vd_dirty_free(atomic_exchange(&img->dirty, NULL));
+	}
 	return r < 0 ? r : stored;
 }
 

@@ -207,6 +207,8 @@ struct vd_bitmap_ops {
 	 * cannot say so of each, then of all for ever, which is no failure. A failure is VD_EPOISONED: what is on disk is not known.
 	 */
 	int (*hold)(void *st, bool all, struct vd_error *e);
+	/* Those that are held do not hold for this handle either, and stay so. */
+	void (*abandon)(void *st);
 	/* Alone on the handle with every table committed: writes the new state beside the old. Failed, nothing has changed. */
 	int (*write)(void *st, const struct vd_bitmap_next *next, size_t n, struct vd_error *e);
 	/* After write() and a commit: from here on the new state is in force, durably, and none is held. Fails as vd_snap_ops does. */

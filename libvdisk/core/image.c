@@ -239,12 +239,13 @@ int vd_image_finish_writing(struct vd_image *img, struct vd_error *e)
 	if (r < 0 || !atomic_load(&img->begun))
 		return r;
 	r = vd_shape_settle(img, e);
-	if (r == 0)
-		r = vd_bitmap_end(img, e);
 	if (r == 0 && img->format->end_write)
 		r = img->format->end_write(img->state, e);
 	if (r == 0)
 		r = vd_image_commit_tables(img, e);
+	/* Last: with bitmaps stored and not held any more, the next write has to begin anew. */
+	if (r == 0)
+		r = vd_bitmap_end(img, e);
 	if (r == 0)
 		atomic_store(&img->begun, false);
 	return r;
