@@ -85,6 +85,8 @@ static void print_verdict(const struct vd_info *i)
 		       l->key_bits, l->n_slots, slots_total(l));
 	else if (i->encryption == VD_ENCRYPTED_LEGACY_AES)
 		printf("WEAKLY ENCRYPTED (qcow2's old AES-CBC: a copy with vdisk convert is safer)");
+	else if (i->is_encryption_unknown)
+		printf("NOT KNOWN WHETHER ENCRYPTED (not all of its files were opened)");
 	else
 		printf("NOT ENCRYPTED");
 	printf("%s\n", ui_colour(UI_PLAIN));
@@ -247,7 +249,7 @@ static void put_encryption(struct json_object *to, const struct vd_info *i)
 	struct json_object *j = json_put_object(to, "encryption");
 	char cipher[80];
 
-	json_put_text(j, "kind", kinds[i->encryption]);
+	json_put_text(j, "kind", i->is_encryption_unknown ? "unknown" : kinds[i->encryption]);
 	if (!l->version)
 		return;
 	snprintf(cipher, sizeof(cipher), "%s-%s", l->cipher, l->mode);
@@ -318,6 +320,18 @@ static void print_object(const struct facts *f)
 	json_print_pretty(j);
 }
 
+/* What cannot be opened is no failure: the rest is known. */
+static int look_into_files(struct facts *f, struct vd_image **img, struct vd_error *e)
+{
+	struct vd_image *whole = NULL;
+
+	if (source_open_tables(f->s, f->s->operands[0], f->s->format, &whole, NULL) < 0)
+		return 0;
+	vd_image_abort(*img);
+	*img = whole;
+	return source_info(whole, &f->info, e);
+}
+
 static int run(struct settings *s, struct vd_error *e)
 {
 	struct facts f = { .s = s };
@@ -326,6 +340,8 @@ static int run(struct settings *s, struct vd_error *e)
 
 	if (r == 0)
 		r = source_info(img, &f.info, e);
+	if (r == 0 && f.info.is_encryption_unknown)
+		r = look_into_files(&f, &img, e);
 	if (r == 0) {
 		look_up(&f, VD_REF_BACKING, f.info.backing_file, &f.backing);
 		look_up(&f, VD_REF_DATA_FILE, f.info.data_file, &f.data_file);

@@ -66,12 +66,24 @@ static const struct opt vhd_options[] = {
 	{ 0 },
 };
 
+static const struct opt vmdk_options[] = {
+	{ .name = "size", .kind = OPT_SIZE, .where = WHERE(size) },
+	{ .name = "subformat", .kind = OPT_TEXT, .where = WHERE(subformat) },
+	{ .name = "adapter_type", .kind = OPT_TEXT, .where = WHERE(adapter_type) },
+	{ .name = "hwversion", .kind = OPT_NUMBER, .where = WHERE(hw_version), .min = 1, .max = 99 },
+	{ .name = "zeroed_grain", .kind = OPT_SWITCH, .where = WHERE(zeroed_grains) },
+	{ .name = "grain_size", .kind = OPT_SIZE, .where = WHERE(cluster_size) },
+	{ .name = "backing_file", .kind = OPT_TEXT, .where = WHERE(backing_file) },
+	{ .name = "backing_fmt", .kind = OPT_TEXT, .where = WHERE(backing_format) },
+	{ 0 },
+};
+
 static const struct format_options {
 	const char *format;
 	const struct opt *table;
 } formats[] = {
 	{ "raw", raw_options }, { "luks", luks_options }, { "qcow2", qcow2_options }, { "vhd", vhd_options },
-	{ "vpc", vhd_options },
+	{ "vpc", vhd_options }, { "vmdk", vmdk_options },
 };
 
 static const struct opt *options_of(const char *format)
@@ -119,7 +131,14 @@ static unsigned flags_of(const struct settings *s)
 
 	return (s->force ? VD_CREATE_REPLACE : 0) | (m->extended_l2 ? VD_CREATE_EXTENDED_L2 : 0) |
 	       (m->lazy_refcounts ? VD_CREATE_LAZY_REFCOUNTS : 0) | (m->compat == COMPAT_V2 ? VD_CREATE_COMPAT_V2 : 0) |
-	       (m->data_file_raw ? VD_CREATE_DATA_FILE_RAW : 0) | (m->azure ? VD_CREATE_AZURE : 0);
+	       (m->data_file_raw ? VD_CREATE_DATA_FILE_RAW : 0) | (m->azure ? VD_CREATE_AZURE : 0) |
+	       (m->zeroed_grains ? VD_CREATE_ZEROED_GRAINS : 0);
+}
+
+/* Compressed, a VMDK is a stream. */
+static const char *default_subformat(const struct settings *s, const char *format)
+{
+	return s->compress && !strcmp(format, "vmdk") ? "streamOptimized" : NULL;
 }
 
 int newimage_opts(const struct settings *s, const char *format, struct vd_create_opts *o, struct vd_error *e)
@@ -137,7 +156,9 @@ int newimage_opts(const struct settings *s, const char *format, struct vd_create
 		.struct_size = sizeof(*o),
 		.flags = flags_of(s),
 		.format = format,
-		.subformat = m->subformat,
+		.subformat = m->subformat ? m->subformat : default_subformat(s, format),
+		.adapter_type = m->adapter_type,
+		.hw_version = (uint32_t)m->hw_version,
 		.cluster_size = (uint32_t)m->cluster_size,
 		.refcount_bits = (uint32_t)m->refcount_bits,
 		.compression = (enum vd_compression)m->compression,

@@ -42,11 +42,11 @@ enum progress_how { PROGRESS_UNSAID, PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_LINE,
 /* The image that is made: options of its own and -o. */
 struct new_image {
 	uint64_t size;                  /* -o size= */
-	uint64_t cluster_size, refcount_bits;
+	uint64_t cluster_size, refcount_bits, hw_version;
 	int compat;                     /* enum compat */
 	int compression;                /* enum vd_compression */
-	bool lazy_refcounts, extended_l2, data_file_raw;
-	const char *data_file, *backing_file, *backing_format, *subformat;
+	bool lazy_refcounts, extended_l2, data_file_raw, zeroed_grains;
+	const char *data_file, *backing_file, *backing_format, *subformat, *adapter_type;
 	bool azure;
 	/* encryption */
 	bool encrypt;

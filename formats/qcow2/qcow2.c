@@ -193,6 +193,7 @@ const struct vd_format vd_format_qcow2 = {
 	.name = "qcow2",
 	.state_size = sizeof(struct vd_qcow2),
 	.writable = true,
+	.encrypts = true,
 	.probe = qcow2_probe,
 	.open = qcow2_open,
 	.create = vd_qcow2_create,

@@ -25,6 +25,7 @@ static void vmdk_close(void *st)
 	vd_vmdk_descriptor_fini(&s->d);
 	for (size_t i = 0; i < sizeof(s->parent_names) / sizeof(s->parent_names[0]); i++)
 		free(s->parent_names[i]);
+	vd_vmdk_stream_free(s->stream);
 	free(s->extents);
 }
 
@@ -50,6 +51,8 @@ static const char *extent_read_only_why(const struct vd_vmdk *s, const struct vd
 
 static const char *read_only_why(const struct vd_vmdk *s)
 {
+	if (s->stream)
+		return NULL;
 	if (s->is_lone_extent)
 		return "it is an extent without the descriptor of its disk";
 	if (s->d.change_track)
@@ -75,6 +78,8 @@ static void vmdk_describe(const void *st, struct vd_format_info *i)
 		.size = s->size,
 		.unit = s->unit,
 		.fill_unit = s->unit,
+		.packs = s->stream,
+		.packs_only = s->stream,
 		.keeps_place = true,
 		.codec = VD_CODEC_ZLIB,
 		.backing_file = s->has_parent ? s->d.parent_hint : NULL,
@@ -125,6 +130,7 @@ const struct vd_format vd_format_vmdk = {
 	.writable = true,
 	.probe = vmdk_probe,
 	.open = vd_vmdk_open,
+	.create = vd_vmdk_create,
 	.check_parent = vmdk_check_parent,
 	.close = vmdk_close,
 	.describe = vmdk_describe,

@@ -149,10 +149,20 @@ struct vd_vmdk {
 	bool has_parent, is_embedded, is_lone_extent, is_packed, is_misaligned;
 	bool is_incomplete;             /* writing: a grain table is missing or damaged */
 	bool is_fresh;
+	struct vd_vmdk_stream *stream;  /* not NULL: this is a new stream-optimized disk */
+	bool is_streaming;              /* of which the end is not there */
 	char cid[12], parent_cid[12];   /* for reports; empty: there is none */
 	char *parent_names[4];          /* where else the parent may be; NULL ends them */
 	struct vd_vmdk_extent *extents;
 	size_t n_extents;
+};
+
+/* A hosted sparse header, as it is on disk: offsets and lengths in sectors. */
+struct vd_vmdk_header {
+	uint32_t version, flags, entries;
+	uint64_t capacity, grain, desc_off, desc_len, rgd_off, gd_off, overhead;
+	uint8_t unclean, newlines[4];
+	uint16_t compression;
 };
 
 /* What a table says of one grain. */
@@ -207,5 +217,22 @@ int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e);
 int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vmdk_cancel(void *st, struct vd_resv *v);
 int vd_vmdk_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
+
+/* vmdk_create.c */
+int vd_vmdk_create(const struct vd_create *c, struct vd_error *e);
+void vd_vmdk_header_put(uint8_t *raw, const struct vd_vmdk_header *h);
+
+/* vmdk_stream.c: stream-optimized disks, made by one copy. */
+/* An empty one, whole. */
+int vd_vmdk_stream_create(struct vd_io *io, uint64_t size, uint64_t grain, struct vd_bytes text,
+			  struct vd_error *e) VD_MUST_CHECK;
+/* What filling it takes: s->stream. */
+int vd_vmdk_stream_new(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
+void vd_vmdk_stream_free(struct vd_vmdk_stream *w);
+int vd_vmdk_stream_begin(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
+int vd_vmdk_stream_reserve(struct vd_vmdk *s, struct vd_resv *v, struct vd_error *e) VD_MUST_CHECK;
+void vd_vmdk_stream_cancel(struct vd_vmdk *s);
+/* Tables, directory, footer, end. */
+int vd_vmdk_stream_end(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
 
 #endif

@@ -202,6 +202,8 @@ int vd_vmdk_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_
 	};
 	int r = 0;
 
+	if (w.s->is_streaming)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s is being written: a stream is read when it is complete", w.s->name);
 	while (w.at < w.end && !w.is_full && w.n_grains < GRAINS_MAX && r == 0)
 		r = walk_extent(&w, e);
 	/* What was found before the trouble is an answer: who wants more asks again from there. */

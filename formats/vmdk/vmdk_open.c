@@ -70,6 +70,11 @@ static int place_extent(struct vd_vmdk *s, struct vd_vmdk_extent *x, uint64_t se
 /* Many flat extents may lie in one file, such as the partitions of a device. */
 static int add_file(struct vd_vmdk *s, const struct vd_vmdk_line *line, uint32_t *file, struct vd_error *e)
 {
+	/* Of a new disk the core has the files already, in the order of the lines. */
+	if (s->is_fresh) {
+		*file = line - s->d.lines + 1;
+		return 0;
+	}
 	for (size_t i = 0; line->kind == VMDK_FLAT && s->d.lines + i < line; i++) {
 		const struct vd_vmdk_line *other = &s->d.lines[i];
 
@@ -276,6 +281,7 @@ int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e)
 		return r;
 	s->set = o->set;
 	s->meta = o->meta;
+	s->is_fresh = o->fresh;
 	if (vd_get_le32(head) == VMDK_CTK_MAGIC)
 		return vd_fail(e, VD_EUNSUPPORTED, "this is the record of changed blocks of another disk, and no disk itself");
 	if (vd_get_le32(head) == VMDK_MAGIC || vd_get_le32(head) == VMDK_COWD_MAGIC || vd_get_le64(head) == VMDK_SE_MAGIC)
@@ -287,8 +293,9 @@ int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e)
 	if (r < 0)
 		return r;
 	derive(s);
-	s->is_fresh = o->fresh;
-	if (o->write && !s->is_packed)
+	if (o->fresh && s->is_packed)
+		r = vd_vmdk_stream_new(s, e);
+	else if (o->write && !s->is_packed)
 		r = vd_vmdk_prepare_write(s, e);
 	/* From here on messages name the file; those of open are the core's to complete. */
 	s->name = vd_set_name(s->set, 0);

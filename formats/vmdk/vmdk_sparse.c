@@ -59,14 +59,7 @@ static bool is_inside(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t le
 
 /* ---- hosted sparse --------------------------------------------------------------------------------------- */
 
-struct hosted {
-	uint32_t version, flags, entries;
-	uint64_t capacity, grain, desc_off, desc_len, rgd_off, gd_off, overhead;
-	uint8_t unclean, newlines[4];
-	uint16_t compression;
-};
-
-static void decode_hosted(const uint8_t *raw, struct hosted *h)
+static void decode_hosted(const uint8_t *raw, struct vd_vmdk_header *h)
 {
 	struct vd_reader r = vd_reader_of(raw + 4, VMDK_HEADER_LEN - 4);
 
@@ -86,7 +79,7 @@ static void decode_hosted(const uint8_t *raw, struct hosted *h)
 	h->compression = vd_read_le16(&r);
 }
 
-static int judge_hosted(const struct hosted *h, struct vd_error *e)
+static int judge_hosted(const struct vd_vmdk_header *h, struct vd_error *e)
 {
 	uint32_t unknown = h->flags & VMDK_FLAGS_INCOMPATIBLE & ~(VMDK_FLAG_COMPRESSED | VMDK_FLAG_MARKERS);
 
@@ -105,11 +98,11 @@ static int judge_hosted(const struct hosted *h, struct vd_error *e)
 }
 
 /* The header that counts is the footer when tables follow the grains. */
-static int read_footer(struct vd_io *io, uint64_t file_size, struct hosted *h, struct vd_error *e)
+static int read_footer(struct vd_io *io, uint64_t file_size, struct vd_vmdk_header *h, struct vd_error *e)
 {
 	uint8_t raw[VMDK_HEADER_LEN];
 	uint64_t at = vd_round_down(file_size, VMDK_SECTOR) - FOOTER_BACK;
-	struct hosted first = *h;
+	struct vd_vmdk_header first = *h;
 	int r;
 
 	if (file_size < VMDK_HEADER_LEN + FOOTER_BACK)
@@ -132,7 +125,7 @@ static int read_footer(struct vd_io *io, uint64_t file_size, struct hosted *h, s
 	return 0;
 }
 
-static int set_descriptor(struct vd_vmdk_sparse *sp, const struct hosted *h, uint64_t file_size, struct vd_error *e)
+static int set_descriptor(struct vd_vmdk_sparse *sp, const struct vd_vmdk_header *h, uint64_t file_size, struct vd_error *e)
 {
 	if (!h->desc_off)
 		return 0;
@@ -145,7 +138,7 @@ static int set_descriptor(struct vd_vmdk_sparse *sp, const struct hosted *h, uin
 }
 
 /* Either directory will do; the second stands in for the first. */
-static int set_directories(struct vd_vmdk_sparse *sp, const struct hosted *h, uint64_t file_size, struct vd_error *e)
+static int set_directories(struct vd_vmdk_sparse *sp, const struct vd_vmdk_header *h, uint64_t file_size, struct vd_error *e)
 {
 	uint64_t len = sp->n_tables * sp->entry_size;
 	bool has_first = bytes_of(h->gd_off, &sp->gd_off) && is_inside(sp, sp->gd_off, len, file_size);
@@ -171,7 +164,7 @@ static int set_directories(struct vd_vmdk_sparse *sp, const struct hosted *h, ui
 static int read_hosted(const uint8_t *raw, struct vd_io *io, uint64_t file_size, struct vd_vmdk_sparse *sp,
 		       struct vd_error *e)
 {
-	struct hosted h;
+	struct vd_vmdk_header h;
 	int r;
 
 	decode_hosted(raw, &h);

@@ -50,6 +50,8 @@ int vd_vmdk_begin_write(void *st, struct vd_error *e)
 	struct vd_vmdk *s = st;
 	int r = 0;
 
+	if (s->stream)
+		return vd_vmdk_stream_begin(s, e);
 	if (s->is_fresh)
 		return 0;
 	if (s->d.has_cid)
@@ -74,6 +76,8 @@ int vd_vmdk_end_write(void *st, struct vd_error *e)
 	struct vd_vmdk *s = st;
 	int r = 0;
 
+	if (s->stream)
+		return vd_vmdk_stream_end(s, e);
 	for (size_t i = 0; i < s->n_extents && r == 0; i++)
 		if (has_tables_to_write(&s->extents[i]))
 			r = complete_file(s, &s->extents[i], e);
@@ -163,8 +167,11 @@ int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e)
 {
 	struct vd_vmdk *s = st;
 	struct vd_vmdk_extent *x = (struct vd_vmdk_extent *)vd_vmdk_extent_at(s, v->off);
-	int r = judge_access(s, x, e);
+	int r;
 
+	if (s->stream)
+		return vd_vmdk_stream_reserve(s, v, e);
+	r = judge_access(s, x, e);
 	if (r < 0)
 		return r;
 	if (x->kind == VMDK_FLAT) {
@@ -200,6 +207,9 @@ int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e)
 	uint64_t n = (v->fill_len - 1) / x->sp.grain + 1;
 	uint8_t raw[VMDK_BATCH * 4];
 
+	/* The stream's table knows it since it was reserved. */
+	if (s->stream)
+		return 0;
 	for (uint64_t i = 0; i < n; i++)
 		vd_put_le32(raw + 4 * i, (v->host_off + i * x->sp.grain) / VMDK_SECTOR);
 	return write_entries(s, x, v->fill_off - x->start, raw, n, e);
@@ -208,8 +218,11 @@ int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e)
 /* The room at the end stays unused: what was written there is not known to be zeros any more. */
 void vd_vmdk_cancel(void *st, struct vd_resv *v)
 {
-	(void)st;
+	struct vd_vmdk *s = st;
+
 	(void)v;
+	if (s->stream)
+		vd_vmdk_stream_cancel(s);
 }
 
 /* ---- zeros ----------------------------------------------------------------------------------------------- */
@@ -245,7 +258,7 @@ int vd_vmdk_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode,
 	int r;
 
 	*done = 0;
-	if (!has_tables_to_write(x) || at % sp->grain)
+	if (s->stream || !has_tables_to_write(x) || at % sp->grain)
 		return 0;
 	/* What lies past the end of the extent has no content to keep. */
 	n = off + len >= x->end ? (end - at - 1) / sp->grain + 1 : (end - at) / sp->grain;

@@ -144,7 +144,7 @@ static bool is_packed_in_clear(const struct copy *c, const struct vd_extent *x)
 
 	while (img->depth < x->depth)
 		img = img->parent;
-	return (x->flags & VD_EXTENT_PACKED) && img->layer.encryption;
+	return (x->flags & VD_EXTENT_PACKED) && img->layer.encryption && !img->layer.is_container;
 }
 
 /* Data from c->at to the next boundary, or to zeros that are worth leaving out. */
@@ -229,14 +229,23 @@ static void add_part(struct worker *w, const struct part *new)
 		w->parts[w->n_parts++] = *new;
 }
 
+/* What one unit may take packed: where it can be stored plain, less than itself; else what deflate can lose, and more. */
+static size_t packed_max(const struct copy *c)
+{
+	return c->dst->info.packs_only ? c->granule + c->granule / 64 + 128 : c->granule - 1;
+}
+
 /* Packs the unit at `bytes`, if that makes it smaller, to *used in the worker's other buffer. */
 static int pack(struct worker *w, struct part *part, size_t *used, struct vd_error *e)
 {
 	struct vd_image *dst = w->c->dst;
 	size_t len = 0;
-	int r = vd_codec_pack(dst->codec, dst->info.codec, w->packed + *used, w->c->granule - 1, part->bytes, w->c->granule,
+	int r = vd_codec_pack(dst->codec, dst->info.codec, w->packed + *used, packed_max(w->c), part->bytes, w->c->granule,
 			      &len, e);
 
+	if (r == 0 && !len && dst->info.packs_only)
+		return vd_fail(e, VD_EIO, "%s: a unit at %llu became too large when it was packed", dst->path,
+			       (unsigned long long)part->off);
 	if (r < 0 || !len)
 		return r;
 	part->bytes = w->packed + *used;
@@ -385,7 +394,7 @@ static int worker_init(struct worker *w, struct copy *c, struct vd_error *e)
 	if (r == 0)
 		r = vd_alloc(c->piece_max / c->granule, sizeof(*w->parts), &w->parts, e);
 	if (r == 0 && c->packs)
-		r = vd_alloc_buffer(c->piece_max, &w->packed, e);
+		r = vd_alloc_buffer(c->piece_max / c->granule * (packed_max(c) + 1), &w->packed, e);
 	return r;
 }
 
@@ -524,7 +533,7 @@ VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool com
 		return r;
 	c->src = src;
 	c->dst = dst;
-	c->packs = compress;
+	c->packs = compress || dst->info.packs_only;
 	shape(c);
 	r = vd_walk_start(&c->walk, src, e);
 	if (r == 0)

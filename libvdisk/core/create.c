@@ -18,14 +18,14 @@ VD_DEFINE_CLEANUP(struct vd_image, cleanup_image, vd_image_abort)
 VD_DEFINE_CLEANUP(struct vd_io, cleanup_io, vd_io_abort)
 #define vd_auto_io __attribute__((cleanup(cleanup_io)))
 
-static int judge_encryption(const struct vd_create_opts *o, bool encrypted, bool is_raw, struct vd_error *e)
+static int judge_encryption(const struct vd_create_opts *o, bool encrypted, bool is_container, struct vd_error *e)
 {
 	if (!encrypted) {
 		if (!strcmp(o->format, "luks"))
 			return vd_fail(e, VD_ENOKEY, "a LUKS container needs a key");
 		return 0;
 	}
-	if (!is_raw && o->luks_type == VD_LUKS2)
+	if (!is_container && o->luks_type == VD_LUKS2)
 		return vd_fail(e, VD_EUNSUPPORTED, "%s knows LUKS1 only", o->format);
 	if (o->luks_sector_size > SECTOR && o->luks_type != VD_LUKS2)
 		return vd_fail(e, VD_EUNSUPPORTED, "LUKS1 has 512-byte sectors; 4096 needs LUKS2");
@@ -50,7 +50,7 @@ int vd_create_judge(const struct vd_create_opts *o, bool encrypted, const struct
 		vd_fail(e, VD_EARG, "the format of the backing file %s is not named", o->backing_file);
 		return vd_hint(e, VD_EARG, "name it with -F: a guessed format lets a guest read host files");
 	}
-	return judge_encryption(o, encrypted, *format == &vd_format_raw, e);
+	return judge_encryption(o, encrypted, !(*format)->encrypts, e);
 }
 
 /* Opens the chain that the new overlay will stand on, through the same gate that later opens will use. */
@@ -87,39 +87,89 @@ static int final_size(const struct vd_image *img, const struct vd_create_opts *o
 	return vd_create_size(want, o, img->format == &vd_format_raw && !o->key, size, e);
 }
 
-/* The data file lies beside the image, whatever its name says of folders. */
-static int open_data_file(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, struct vd_error *e)
+/* Whose parts are made. */
+struct maker {
+	struct vd_host *host;
+	struct vd_image *img;
+	bool replaces;
+};
+
+/* Another file of the image, beside it whatever its name says of folders. */
+static int add_part(void *ctx, const char *name, struct vd_error *e)
 {
+	const struct maker *m = ctx;
+	struct vd_image *img = m->img;
 	vd_auto_io struct vd_io *io = NULL;
 	const char *slash = strrchr(img->path, '/');
 	char path[PATH_MAX];
 	uint32_t index;
 	int r;
 
-	if (!o->data_file)
-		return 0;
-	if (strchr(o->data_file, '/'))
-		return vd_fail(e, VD_EARG, "the data file lies beside the image: give its name without a folder");
-	if (snprintf(path, sizeof(path), "%.*s%s", slash ? (int)(slash - img->path + 1) : 0, img->path, o->data_file) >=
+	if (strchr(name, '/'))
+		return vd_fail(e, VD_EARG, "the parts of an image lie beside it: give the name '%s' without a folder", name);
+	if (snprintf(path, sizeof(path), "%.*s%s", slash ? (int)(slash - img->path + 1) : 0, img->path, name) >=
 	    (int)sizeof(path))
-		return vd_fail(e, VD_EARG, "the name of the data file is too long");
-	r = vd_output_open(host, path, o->flags & VD_CREATE_REPLACE, &img->data_output, &io, e);
+		return vd_fail(e, VD_EARG, "the name of the image is too long for those of its parts");
+	r = vd_realloc(&img->parts, img->n_parts + 1, sizeof(*img->parts), e);
 	if (r == 0)
-		r = vd_set_adopt(img->set, io, &index, e);
+		r = vd_output_open(m->host, path, m->replaces, &img->parts[img->n_parts], &io, e);
+	if (r < 0)
+		return r;
+	img->n_parts++;
+	r = vd_set_adopt(img->set, io, &index, e);
 	if (r == 0)
 		io = NULL;
 	return r;
 }
 
-static int lay_out(struct vd_image *img, const struct vd_create_opts *o, uint64_t size, struct vd_error *e)
+/*
+ * The header of a container is the first content of the disk. The driver's room for it may be larger than the header: the
+ * rest are zeros, in which a LUKS container has nothing, or noise anyway.
+ */
+static int store_container(struct vd_image *img, struct vd_bytes header, struct vd_error *e)
 {
-	bool is_container = o->key && img->format == &vd_format_raw;
+	vd_auto_free uint8_t *unit = NULL;
+	uint64_t whole = vd_round_up(header.len, vd_max_u64(img->info.fill_unit, 1));
+	int r = vd_alloc(1, whole, &unit, e);
+
+	if (r == 0)
+		r = vd_write_start(img, e);
+	if (r < 0)
+		return r;
+	memcpy(unit, header.p, header.len);
+	for (uint64_t at = 0; at < whole;) {
+		struct vd_resv v = { .off = at, .len = vd_min_u64(whole, img->info.size) - at };
+
+		r = vd_write_reserve(img, &v, e);
+		if (r < 0)
+			return r;
+		r = vd_set_pwrite(img->set, v.file, unit + v.fill_off, vd_min_u64(v.fill_len, whole - v.fill_off), v.host_off, e);
+		if (r == 0)
+			r = vd_write_publish(img, &v, e);
+		else
+			vd_write_cancel(img, &v);
+		if (r < 0)
+			return r;
+		at += v.covered;
+	}
+	return 0;
+}
+
+static int lay_out(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, uint64_t size,
+		   struct vd_error *e)
+{
+	struct maker maker = { host, img, o->flags & VD_CREATE_REPLACE };
+	bool is_container = o->key && !img->format->encrypts;
 	vd_auto_free uint8_t *header = NULL;
 	size_t header_len = 0;
-	struct vd_create c = { .opts = o, .size = size, .set = img->set };
-	int r = 0;
+	const char *slash = strrchr(img->path, '/');
+	struct vd_create c = {
+		.opts = o, .size = size, .set = img->set, .name = slash ? slash + 1 : img->path,
+		.add_part = add_part, .ctx = &maker,
+	};
+	int r = o->data_file ? add_part(&maker, o->data_file, e) : 0;
 
-	if (o->key)
+	if (r == 0 && o->key)
 		r = vd_layer_create(&img->layer, o, is_container, &header, &header_len, e);
 	if (r < 0)
 		return r;
@@ -130,9 +180,10 @@ static int lay_out(struct vd_image *img, const struct vd_create_opts *o, uint64_
 	else
 		c.key_area = (struct vd_bytes){ header, header_len };
 	r = img->format->create(&c, e);
-	if (r == 0 && is_container)
-		r = vd_set_pwrite(img->set, 0, header, header_len, 0, e);
-	return r < 0 ? vd_error_prefix(e, r, "%s: ", img->path) : 0;
+	if (r < 0)
+		return vd_error_prefix(e, r, "%s: ", img->path);
+	r = vd_image_run_driver(img, 0, NULL, e);
+	return r == 0 && is_container ? store_container(img, (struct vd_bytes){ header, header_len }, e) : r;
 }
 
 static int start_output(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, struct vd_error *e)
@@ -147,7 +198,7 @@ static int start_output(struct vd_host *host, struct vd_image *img, const struct
 	if (r < 0)
 		return r;
 	io = NULL;
-	return open_data_file(host, img, o, e);
+	return 0;
 }
 
 int vd_image_create_on(struct vd_host *host, const struct vd_format *format, const char *path,
@@ -171,9 +222,7 @@ int vd_image_create_on(struct vd_host *host, const struct vd_format *format, con
 	if (r == 0)
 		r = start_output(host, img, opts, e);
 	if (r == 0)
-		r = lay_out(img, opts, size, e);
-	if (r == 0)
-		r = vd_image_run_driver(img, 0, NULL, e);
+		r = lay_out(host, img, opts, size, e);
 	if (r == 0)
 		r = vd_image_learn_size(img, e);
 	if (r < 0)

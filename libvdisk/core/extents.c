@@ -50,7 +50,7 @@ static uint32_t flags_of(const struct vd_image *img, const struct vd_run *run)
 	case VD_DATA:
 		return VD_EXTENT_DATA | VD_EXTENT_HOST | encrypted;
 	case VD_PACKED:
-		return VD_EXTENT_DATA | VD_EXTENT_PACKED;
+		return VD_EXTENT_DATA | VD_EXTENT_PACKED | container;
 	case VD_ZERO:
 		return VD_EXTENT_ZERO | container;
 	default:

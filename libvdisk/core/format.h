@@ -64,6 +64,8 @@ struct vd_resv {
 	bool in_place;                  /* already mapped: there is nothing to publish or cancel */
 	bool fresh;                     /* host bytes are known to read as zeros and were never used: zeros need not be written */
 	bool barrier_first;             /* all tables so far must be durable before payload is written here */
+	uint8_t prefix[16];             /* packed: goes right before the stream, at host_off - prefix_len */
+	uint32_t prefix_len;
 	uint64_t cookie[2];             /* the driver's own */
 };
 
@@ -80,6 +82,7 @@ struct vd_format_info {
 	uint32_t zero_unit;             /* what the tables can say zeros of, if that is less; else 0 */
 	uint32_t fill_unit;             /* smallest range that reserve() wants filled; writes lock in these. 1: none */
 	bool packs;                     /* reserve() takes packed_len */
+	bool packs_only;                /* and nothing else, in ascending order: written once by a copy */
 	bool links_zeros;               /* and as_zeros */
 	bool is_flat;                   /* guest byte i, where the host has it, is byte i of flat_file: holes there give space back */
 	uint32_t flat_file;
@@ -101,6 +104,10 @@ struct vd_create {
 	struct vd_bytes key_area;       /* LUKS header to embed; len 0: none */
 	const void *parent;             /* state of the backing file, if that is of this format; else NULL */
 	struct vd_set *set;             /* file 0 is empty and writable; file 1, if opts->data_file, too */
+	const char *name;               /* of the image, without its folder */
+	/* Makes another file of the image beside it, the next of the set, empty and writable. */
+	int (*add_part)(void *ctx, const char *name, struct vd_error *e);
+	void *ctx;
 };
 
 /* How large an image would be, all its files together. */
@@ -220,6 +227,7 @@ struct vd_format {
 	const char *alias;              /* what peers call it, if they call it otherwise */
 	size_t state_size;
 	bool writable;
+	bool encrypts;                  /* has a place of its own for keys; others hold a LUKS container as the disk's content */
 
 	/* Pure. `head`: the first bytes of the file, at most 64 KiB; `tail`: the last, at most 4 KiB; `size` of the file. */
 	bool (*probe)(struct vd_bytes head, struct vd_bytes tail, uint64_t size);

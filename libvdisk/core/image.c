@@ -147,9 +147,19 @@ static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_op
 static int open_layer(struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
 	bool named_luks = opts->format && !strcmp(opts->format, "luks");
-	bool look = img->format == &vd_format_raw && (!opts->format || named_luks);
+	/* Raw bytes are taken as they are when they are so named; a child's bytes alone are no container. */
+	bool look = img->format == &vd_format_raw ? !opts->format || named_luks : !img->format->encrypts && !img->child;
+	int r = vd_layer_open(img, opts, look, e);
 
-	return vd_layer_open(img, opts, look, e);
+	/* Its content is in files that were only named. */
+	if (r == VD_EREFERENCE && opts->flags & VD_OPEN_METADATA && !(opts->flags & VD_OPEN_FILES)) {
+		img->content_is_unknown = true;
+		return 0;
+	}
+	if (r == 0 && img->layer.is_container && img->info.backing_file)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: a LUKS container over a parent is not read: its holes would show noise",
+			       img->path);
+	return r;
 }
 
 int vd_image_open_below(struct vd_host *host, const struct vd_format *format, const char *path,
@@ -262,8 +272,8 @@ VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
 	if (r == 0)
 		r = vd_image_commit_tables(img, e);
 	/* The parts first: the image's own name is what makes the whole appear. */
-	if (r == 0 && img->data_output.final_name)
-		r = vd_output_commit(&img->data_output, e);
+	for (size_t i = 0; i < img->n_parts && r == 0; i++)
+		r = vd_output_commit(&img->parts[i], e);
 	if (r == 0)
 		r = vd_output_commit(&img->output, e);
 	if (r < 0)
@@ -277,7 +287,8 @@ VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
 static void abandon_outputs(struct vd_image *img)
 {
 	vd_output_abandon(&img->output);
-	vd_output_abandon(&img->data_output);
+	for (size_t i = 0; i < img->n_parts; i++)
+		vd_output_abandon(&img->parts[i]);
 }
 
 static void free_image(struct vd_image *img)
@@ -300,6 +311,7 @@ static void free_image(struct vd_image *img)
 	pthread_mutex_destroy(&img->commit);
 	pthread_cond_destroy(&img->commit_ended);
 	pthread_mutex_destroy(&img->begin);
+	free(img->parts);
 	free(img->path);
 	free(img);
 }

@@ -51,6 +51,7 @@ struct vd_image {
 
 	struct vd_image *child;         /* the overlay above; NULL at the top */
 	struct vd_image *parent;        /* owned; NULL: none, or opened for metadata only */
+	bool content_is_unknown;        /* nobody could look whether it is a container */
 	bool parent_missing;            /* has a parent that was not opened */
 	bool gets_parent;               /* zeros that are made now have to mask a parent that is still to come */
 	unsigned depth;                 /* 0 at the top */
@@ -61,7 +62,8 @@ struct vd_image {
 	bool is_repair;                 /* and that for vd_image_check() alone */
 	bool scrubs;                    /* what becomes free is overwritten first */
 	struct vd_output output;        /* the pending name of a created image */
-	struct vd_output data_output;   /* and of its external data file */
+	struct vd_output *parts;        /* and of the other files that it consists of */
+	size_t n_parts;
 
 	pthread_rwlock_t control;       /* shared: any I/O; exclusive: what changes the shape, by vd_control_alone() */
 	pthread_mutex_t lent_lock;

@@ -33,6 +33,7 @@ VD_PUBLIC int vd_image_info(struct vd_image *img, struct vd_info *info, struct v
 	i.virtual_size = img->size;
 	i.cluster_size = img->info.unit > 1 ? img->info.unit : 0;
 	i.encryption = img->layer.encryption;
+	i.is_encryption_unknown = img->content_is_unknown;
 	i.is_container = img->layer.is_container;
 	i.luks = img->layer.luks;
 	i.backing_file = img->info.backing_file;

@@ -71,6 +71,21 @@ static int find_header(struct vd_image *img, bool is_container, uint64_t at, siz
 	return 0;
 }
 
+/* Of the disk as it is without its layer. */
+static int read_packed_part(struct vd_image *img, uint8_t *buf, size_t len, uint64_t at, struct vd_error *e)
+{
+	struct vd_layer layer = img->layer;
+	uint64_t size = img->size;
+	int r;
+
+	img->layer = (struct vd_layer){ 0 };
+	img->size = img->info.size;
+	r = vd_read(img, buf, len, at, e);
+	img->layer = layer;
+	img->size = size;
+	return r;
+}
+
 static int read_header_part(struct vd_image *img, bool is_container, uint8_t *buf, size_t len, uint64_t at,
 			    struct vd_error *e)
 {
@@ -86,7 +101,7 @@ static int read_header_part(struct vd_image *img, bool is_container, uint8_t *bu
 		if (run.where == VD_DATA)
 			r = vd_set_pread(img->set, run.file, buf, n, run.host_off, e);
 		else if (run.where == VD_PACKED)
-			return vd_fail(e, VD_EUNSUPPORTED, "%s: its LUKS header lies in compressed units", img->path);
+			r = read_packed_part(img, buf, n, at, e);
 		else
 			memset(buf, 0, n);
 	}

@@ -55,8 +55,9 @@ static int unframe(struct vd_image *img, struct vd_run *run, const uint8_t *pack
 	return r;
 }
 
+/* A format that encrypts itself packs in clear; in a container packed units hold its ciphertext. */
 static int read_packed(struct vd_image *img, const struct vd_run *mapped, uint64_t skip, uint8_t *buf, size_t len,
-		       struct vd_error *e)
+		       uint64_t guest_off, struct vd_error *e)
 {
 	vd_auto_free uint8_t *packed = NULL, *unit = NULL;
 	struct vd_run own = *mapped, *run = &own;
@@ -85,7 +86,11 @@ static int read_packed(struct vd_image *img, const struct vd_run *mapped, uint64
 				       vd_set_name(img->set, run->file), (unsigned long long)run->host_off);
 	if (!direct)
 		memcpy(buf, unit + into, len);
-	return 0;
+	if (!img->layer.is_container)
+		return 0;
+	if (!img->layer.cipher)
+		return vd_fail(e, VD_ENOKEY, "%s is encrypted and was opened without a key", img->path);
+	return vd_layer_decrypt(&img->layer, buf, len, guest_off, 0, e);
 }
 
 /* What no table of this layer holds. A container's holes are ciphertext of zeros on the host. */
@@ -114,7 +119,7 @@ static int read_run(struct vd_image *img, const struct vd_run *run, uint64_t ski
 	case VD_DATA:
 		return read_data(img, run, skip, buf, len, guest_off, e);
 	case VD_PACKED:
-		return read_packed(img, run, skip, buf, len, e);
+		return read_packed(img, run, skip, buf, len, guest_off, e);
 	default:
 		return read_hole(img, buf, len, guest_off, run->where == VD_ZERO, e);
 	}

@@ -228,7 +228,9 @@ static int complete(struct vd_image *img, struct vd_resv *v, const void *buf, vo
 	if (img->layer.encryption && !img->layer.cipher) {
 		r = vd_fail(e, VD_ENOKEY, "%s is encrypted and was opened without a key", img->path);
 	} else if (v->packed_len) {
-		r = vd_set_pwrite(img->set, v->file, buf, v->packed_len, v->host_off, e);
+		r = vd_set_pwrite(img->set, v->file, v->prefix, v->prefix_len, v->host_off - v->prefix_len, e);
+		if (r == 0)
+			r = vd_set_pwrite(img->set, v->file, buf, v->packed_len, v->host_off, e);
 	} else {
 		struct fill f = fill_of(img, v, buf, scratch);
 

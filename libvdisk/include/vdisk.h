@@ -207,6 +207,7 @@ enum vd_create_flag {
 	VD_CREATE_LAZY_REFCOUNTS = 4,   /* qcow2 v3 */
 	VD_CREATE_COMPAT_V2 = 8,        /* qcow2 version 2 (compat=0.10) */
 	VD_CREATE_DATA_FILE_RAW = 16,   /* qcow2: the external data file is a raw image of the disk */
+	VD_CREATE_ZEROED_GRAINS = 64,   /* vmdk, sparse: version 2, in which tables can say zeros over a parent */
 	VD_CREATE_AZURE = 32,           /* vhd: as Azure takes them: fixed, the size in whole MiB */
 };
 
@@ -214,15 +215,19 @@ struct vd_create_opts {
 	size_t struct_size;
 	unsigned flags;                 /* enum vd_create_flag */
 	const char *format;             /* a name of vd_format_name(), or "luks" (a LUKS container in raw: as "raw" with a key); required */
-	const char *subformat;          /* one of the format's kinds: vhd and vhdx "dynamic" (default), "fixed". NULL: the default */
+	const char *subformat;          /* one of the format's kinds: vhd and vhdx "dynamic" (default), "fixed"; vmdk
+					   "monolithicSparse" (default), "monolithicFlat", "twoGbMaxExtentSparse",
+					   "twoGbMaxExtentFlat", "vmfs", "streamOptimized" (a copy fills it). NULL: the default */
 	uint64_t size;                  /* guest-visible bytes; 0 with a backing file: the backing file's size */
-	uint32_t cluster_size;          /* allocation unit. qcow2; 0: 64 KiB (extended L2: 128 KiB). vhd; 0: 2 MiB */
+	uint32_t cluster_size;          /* allocation unit. qcow2, vmdk; 0: 64 KiB (extended L2: 128 KiB). vhd; 0: 2 MiB */
+	const char *adapter_type;       /* vmdk: "ide", "lsilogic", "buslogic", "legacyESX", "pvscsi"; NULL: the subformat's */
+	uint32_t hw_version;            /* vmdk: of the virtual machine; 0: 4 */
 	uint32_t refcount_bits;         /* qcow2; 0: 16 */
 	enum vd_compression compression;/* qcow2: type that compressed clusters have */
 	const char *backing_file;       /* name written into the image as it is; opened through the gate for its size */
 	const char *backing_format;     /* required with backing_file */
 	const char *data_file;          /* qcow2 external data file: created beside the image under this name */
-	struct vd_key *key;             /* not NULL: encrypt. qcow2: native LUKS1; raw: a LUKS container */
+	struct vd_key *key;             /* not NULL: encrypt. qcow2: native LUKS1; others: a LUKS container */
 	enum vd_luks_type luks_type;    /* default LUKS1: opens in qemu, nbdkit and cryptsetup */
 	enum vd_cipher cipher;          /* default aes-256-xts */
 	uint32_t luks_sector_size;      /* LUKS2: 512 (default) or 4096 */
@@ -401,6 +406,7 @@ struct vd_info {
 	uint64_t file_size;             /* length of the image file */
 	uint32_t cluster_size;          /* allocation unit; 0: none */
 	enum vd_encryption encryption;
+	bool is_encryption_unknown;     /* a container would be in files that were not opened: VD_OPEN_FILES */
 	bool is_container;              /* a LUKS container as content, not a format's own encryption */
 	struct vd_luks_info luks;
 	const char *backing_file, *backing_format, *data_file;   /* as the image names them, or NULL */

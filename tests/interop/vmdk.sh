@@ -25,6 +25,51 @@ for o in subformat=monolithicSparse,zeroed_grain=on adapter_type=lsilogic compat
 	check "reads $o" from_qemu "$o"
 done
 
+# And what vdisk writes is read by qemu-img, which finds nothing wrong with it.
+to_qemu() { # OPTIONS...
+	rm -f x*.vmdk
+	"$VDISK" convert -O vmdk "$@" disk.raw x.vmdk && qemu-img check x.vmdk && is_disk x.vmdk disk.raw && reads_as x.vmdk disk.raw
+}
+for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat vmfs streamOptimized; do
+	check "writes $o" to_qemu -o subformat=$o
+done
+check "writes grains of 4 KiB, zeroed ones allowed" to_qemu -o grain_size=4k,zeroed_grain=on
+check "writes for another adapter and machine" to_qemu -o adapter_type=lsilogic,hwversion=11
+grep -aq 'adapterType = "lsilogic"' x.vmdk && grep -aq 'virtualHWVersion = "11"' x.vmdk
+claim "the descriptor names both"
+check "packs to a stream" to_qemu -c
+grep -aq 'createType="streamOptimized"' x.vmdk
+claim "which is what the descriptor says"
+[ "$(field x.vmdk 4 4)" = 03000000 ] && [ "$(field x.vmdk 56 8)" = ffffffffffffffff ]
+claim "a stream has version 3 and its directory at the end"
+size=$(stat -c %s x.vmdk)
+[ "$(field x.vmdk $((size - 1536)) 16)" = 01000000000000000000000003000000 ] && [ "$(field x.vmdk $((size - 1024)) 4)" = 4b444d56 ] &&
+	[ "$(field x.vmdk $((size - 512)) 16)" = 00000000000000000000000000000000 ]
+claim "it ends in footer marker, footer and end of stream"
+"$VDISK" create -q -f vmdk -o subformat=streamOptimized empty.vmdk 100M && qemu-img check -q empty.vmdk
+claim "an empty stream is whole"
+head -c 8000000 /dev/urandom > noise.raw
+"$VDISK" convert -q -c -O vmdk noise.raw noise.vmdk && qemu-img compare -q noise.raw noise.vmdk
+claim "what does not compress is streamed, too"
+
+# LUKS as content, opened by qemu's driver for it.
+printf secret > key
+for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs; do
+	rm -f x*.vmdk
+	check "encrypts $o" "$VDISK" convert -q --encrypt --new-key-file key --pbkdf-iterations 1000 -O vmdk -o subformat=$o disk.raw x.vmdk
+	check "qemu opens the container in $o" opens_as driver=luks,key-secret=s,file.driver=vmdk,file.file.filename=x.vmdk disk.raw
+	check "vdisk reads the container in $o" reads_as x.vmdk disk.raw --key-file key
+done
+qemu-img convert -f raw -O luks --object secret,id=s,file=key -o key-secret=s,iter-time=10 disk.raw luks.raw
+qemu-img convert -f raw -O vmdk -o subformat=streamOptimized luks.raw x.vmdk
+check "reads a container in a stream" reads_as x.vmdk disk.raw --key-file key
+check_fails 63 "a stream is not encrypted" "$VDISK" convert -q --encrypt --new-key-file key -O vmdk -o subformat=streamOptimized disk.raw no.vmdk
+
+# A child of ours.
+qemu-img convert -f raw -O vmdk disk.raw base.vmdk
+"$VDISK" create -q -f vmdk -b base.vmdk -F vmdk child.vmdk && is_disk child.vmdk disk.raw
+claim "qemu reads a child that vdisk made"
+
 # Two extents: one of 2 GiB and the rest.
 truncate -s 2200M big.raw
 dd if=disk.raw of=big.raw bs=1M seek=2045 conv=notrunc status=none
@@ -36,6 +81,8 @@ for o in twoGbMaxExtentSparse twoGbMaxExtentFlat; do
 	rm -f x-?002.vmdk
 	refuses 'which does not exist' "refuses $o without its second extent" convert -O raw x.vmdk no.raw
 	check "describes $o without its second extent" "$VDISK" info x.vmdk
+	grep -q "NOT KNOWN" "$stdout"
+	claim "and says what is not known of $o"
 done
 rm -f big.raw x*.vmdk
 

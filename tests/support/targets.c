@@ -9,6 +9,7 @@
 #define RAW &vd_format_raw
 #define TOY &vd_format_toy
 #define QCOW2 &vd_format_qcow2
+#define VMDK &vd_format_vmdk
 #define VHD &vd_format_vhd
 
 const struct target targets[] = {
@@ -27,6 +28,12 @@ const struct target targets[] = {
 	{ "vhd", VHD, false, false, { 0 } },
 	{ "vhd 4k", VHD, false, false, { .cluster_size = 4 * KIB } },
 	{ "vhd fixed", VHD, false, false, { .subformat = "fixed" } },
+	{ "vmdk", VMDK, false, false, { 0 } },
+	{ "vmdk 4k", VMDK, false, false, { .cluster_size = 4 * KIB } },
+	{ "vmdk flat", VMDK, false, false, { .subformat = "monolithicFlat" } },
+	{ "vmdk in parts", VMDK, false, false, { .subformat = "twoGbMaxExtentSparse" } },
+	{ "vmdk stream", VMDK, false, true, { .subformat = "streamOptimized" } },
+	{ "vmdk luks1", VMDK, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks1", RAW, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks2 4096", RAW, true, false,
 	  { .luks_type = VD_LUKS2, .luks_sector_size = 4096, .kdf = { .iterations = 4, .memory_kib = 64 } } },

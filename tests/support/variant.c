@@ -22,6 +22,7 @@
 #define TOY &vd_format_toy
 #define QCOW2 &vd_format_qcow2
 #define VHD &vd_format_vhd
+#define VMDK &vd_format_vmdk
 
 const struct variant variants[] = {
 	{ "raw", RAW, 0, MIB + 777, 64 * KIB, { 0 } },
@@ -57,6 +58,15 @@ const struct variant variants[] = {
 	{ "vhd 4k", VHD, 0, 512 * KIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
 	{ "vhd fixed", VHD, 0, MIB + TAIL, 4 * KIB, { .subformat = "fixed" } },
 	{ "vhd over vhd", VHD, VARIANT_OVER_SAME, 2 * MIB + TAIL, 32 * KIB, { .cluster_size = 32 * KIB } },
+	{ "vmdk", VMDK, 0, 3 * MIB + TAIL, 64 * KIB, { 0 } },
+	{ "vmdk 4k", VMDK, 0, 2 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
+	{ "vmdk flat", VMDK, 0, MIB + TAIL, 4 * KIB, { .subformat = "monolithicFlat" } },
+	{ "vmdk in parts", VMDK, 0, 2 * MIB + TAIL, 8 * KIB,
+	  { .subformat = "twoGbMaxExtentSparse", .cluster_size = 8 * KIB } },
+	{ "vmdk over vmdk", VMDK, VARIANT_OVER_SAME, 2 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
+	{ "vmdk zeroed grains over vmdk", VMDK, VARIANT_OVER_SAME, 2 * MIB + TAIL, 4 * KIB,
+	  { .cluster_size = 4 * KIB, .flags = VD_CREATE_ZEROED_GRAINS } },
+	{ "vmdk luks1", VMDK, VARIANT_LUKS, 3 * MIB + TAIL, 64 * KIB, { .kdf = KDF } },
 	{ "luks1", RAW, VARIANT_LUKS, MIB + TAIL, 4 * KIB, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks2 4096", RAW, VARIANT_LUKS, MIB + 4096, 4 * KIB,
 	  { .luks_type = VD_LUKS2, .luks_sector_size = 4096, .kdf = { .iterations = 4, .memory_kib = 64 } } },
@@ -122,7 +132,7 @@ bool peer_knows(const struct variant *v)
 	/* It knows no differencing VHD, and reads a dynamic disk of zeros. */
 	bool is_known_vhd = v->format == VHD && !(v->flags & VARIANT_OVER_SAME);
 
-	return peer_is_here() && (v->format == QCOW2 || is_known_vhd);
+	return peer_is_here() && (v->format == QCOW2 || v->format == VMDK || is_known_vhd);
 }
 
 static void save(const struct variant *v, struct vd_host *mem)
@@ -141,6 +151,9 @@ static const char *image_opts(const struct variant *v)
 {
 	if (v->format == VHD)
 		return "driver=vpc,file.filename=d";
+	if (v->format == VMDK)
+		return v->flags & VARIANT_LUKS ? "driver=luks,key-secret=s,file.driver=vmdk,file.file.filename=d" :
+						 "driver=vmdk,file.filename=d";
 	return v->flags & VARIANT_LUKS ? "driver=qcow2,file.filename=d,encrypt.key-secret=s" :
 					 "driver=qcow2,file.filename=d";
 }
@@ -149,8 +162,8 @@ void peer_check(const struct variant *v, struct vd_host *mem, bool may_leak)
 {
 	int status;
 
-	/* It has no check of VHD. */
-	if (v->format != QCOW2)
+	/* It has no check of VHD, nor of what is inside a container. */
+	if (v->format == VHD || (v->format == VMDK && v->flags & VARIANT_LUKS))
 		return;
 	save(v, mem);
 	status = PEER("check", "--object", "secret,id=s,file=key", "--image-opts", image_opts(v));
