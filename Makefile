@@ -61,7 +61,7 @@ REPLAY_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%.replay,$(FUZZ_SRC))
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCH_BIN := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 
-.PHONY: all help check check-run demo demo-run bench bench-run lint fuzz coverage install uninstall dist deps clean
+.PHONY: all help check check-run nightly nightly-run demo demo-run bench bench-run lint fuzz coverage install uninstall dist deps clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -72,6 +72,7 @@ help:
 	@echo 'deps            install what building and testing need (Debian 12, as root or with sudo)'
 	@echo 'demo            deps, build, and a real disk encrypted and decrypted before your eyes'
 	@echo 'check           deps, build, all tests; the last line counts them'
+	@echo 'nightly         the same in its long forms, and fuzzing: some hours'
 	@echo 'bench           speed beside qemu-img on this machine, as ratios'
 	@echo 'lint fuzz coverage install uninstall dist clean'
 
@@ -127,6 +128,16 @@ check: deps
 	@$(MAKE) --no-print-directory check-run
 check-run: all lint $(UNIT_BIN) $(PROG_BIN) $(REPLAY_BIN)
 	@B=$(B) tests/run $(UNIT_BIN) $(REPLAY_BIN) $(SCRIPTS)
+
+# The long forms: every crash state, more of all that is random with seeds that change by the day, fuzzing. Some hours.
+NIGHT = VD_TEST_SECONDS=$${VD_TEST_SECONDS:-36000} VD_RANDOM_SEED=$${VD_RANDOM_SEED:-$$(date +%Y%m%d)} \
+        VD_RANDOM_OPS=$${VD_RANDOM_OPS:-10000} VD_CRASH_STATES=$${VD_CRASH_STATES:-0} VD_KILL_ROUNDS=$${VD_KILL_ROUNDS:-200}
+nightly: deps
+	@$(MAKE) --no-print-directory nightly-run
+nightly-run: FUZZ_SECONDS = 1800
+nightly-run: all $(UNIT_BIN) $(PROG_BIN) $(REPLAY_BIN)
+	@B=$(B) $(NIGHT) tests/run $(UNIT_BIN) $(REPLAY_BIN) $(SCRIPTS)
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 
 lint:
 	@tests/lint/layers
