@@ -8,7 +8,7 @@
 
 static const struct opt target[] = {
 	{ .name = "target-format", .letter = 'O', .kind = OPT_TEXT, .where = WHERE(target_format), .arg = "FMT",
-	  .help = "format of OUT: raw (default), qcow2, vmdk, vhd or luks" },
+	  .help = "format of OUT: raw (default), qcow2, vmdk, vhd, vhdx or luks" },
 	{ 0 },
 };
 static const struct opt_group target_group = { "Output", target };

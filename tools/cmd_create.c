@@ -16,7 +16,7 @@
 
 static const struct opt made[] = {
 	{ .name = "format", .letter = 'f', .kind = OPT_TEXT, .where = WHERE(format), .arg = "FMT",
-	  .help = "format: raw (default), qcow2, vmdk, vhd or luks" },
+	  .help = "format: raw (default), qcow2, vmdk, vhd, vhdx or luks" },
 	{ .name = "backing", .letter = 'b', .kind = OPT_TEXT, .where = WHERE(made.backing_file), .arg = "FILE",
 	  .help = "make an overlay of FILE; a relative name is looked for in the folder of the image" },
 	{ .name = "backing-format", .letter = 'F', .kind = OPT_TEXT, .where = WHERE(made.backing_format), .arg = "FMT",

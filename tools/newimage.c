@@ -57,6 +57,7 @@ static const struct opt qcow2_options[] = {
 	{ 0 },
 };
 
+/* Of vhdx, too. */
 static const struct opt vhd_options[] = {
 	{ .name = "size", .kind = OPT_SIZE, .where = WHERE(size) },
 	{ .name = "subformat", .kind = OPT_TEXT, .where = WHERE(subformat) },
@@ -83,7 +84,7 @@ static const struct format_options {
 	const struct opt *table;
 } formats[] = {
 	{ "raw", raw_options }, { "luks", luks_options }, { "qcow2", qcow2_options }, { "vhd", vhd_options },
-	{ "vpc", vhd_options }, { "vmdk", vmdk_options },
+	{ "vpc", vhd_options }, { "vhdx", vhd_options }, { "vmdk", vmdk_options },
 };
 
 static const struct opt *options_of(const char *format)
@@ -150,7 +151,7 @@ int newimage_opts(const struct settings *s, const char *format, struct vd_create
 			    (unsigned long long)m->cluster_size);
 	if (m->sector_size > UINT32_MAX)
 		return fail(e, VD_EARG, "--sector-size is 512 or 4096");
-	if (m->azure && options_of(format) != vhd_options)
+	if (m->azure && strcmp(format, "vhd") != 0 && strcmp(format, "vpc") != 0)
 		return fail(e, VD_EARG, "--azure is for vhd, which Azure takes, not for %s", format);
 	*o = (struct vd_create_opts){
 		.struct_size = sizeof(*o),

@@ -38,6 +38,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
+#include "formats/corrupt.h"
 #include "formats/parentname.h"
 #include "formats/pending.h"
 #include "libvdisk/base/checked.h"
@@ -134,9 +135,6 @@ static inline bool vd_vhd_is_fixed(const struct vd_vhd *s)
 {
 	return s->f.type == VHD_FIXED;
 }
-
-/* VD_ECORRUPT with the file's name before the message. */
-int vd_vhd_corrupt(const struct vd_vhd *s, struct vd_error *e, uint64_t at, const char *fmt, ...) VD_PRINTF(4, 5);
 
 /* vhd_footer.c: footer and header, in memory and at their places. */
 /* False: no footer, or its checksum is wrong. len: 512 or 511. */

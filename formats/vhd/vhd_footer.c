@@ -2,23 +2,9 @@
 /* Reads footer and header, judges what needs no table, and keeps the footer at its two places (keeps V1). */
 #include "formats/vhd/vhd.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <time.h>
 
 #include "libvdisk/base/cursor.h"
-
-int vd_vhd_corrupt(const struct vd_vhd *s, struct vd_error *e, uint64_t at, const char *fmt, ...)
-{
-	char what[400];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(what, sizeof(what), fmt, ap);
-	va_end(ap);
-	vd_fail_at(e, VD_ECORRUPT, at, "%s%s%s", s->name ? s->name : "", s->name ? ": " : "", what);
-	return vd_hint(e, VD_ECORRUPT, "what can be read may be saved with vdisk convert; else restore the image from a backup");
-}
 
 uint32_t vd_vhd_checksum(const uint8_t *raw, size_t len, size_t at_checksum)
 {
@@ -84,7 +70,7 @@ static int judge_footer(const struct vd_vhd *s, uint64_t at, struct vd_error *e)
 		return vd_fail_at(e, VD_EUNSUPPORTED, at, "VHD of type %" PRIu32 " is not known: neither fixed, dynamic nor differencing",
 				  f->type);
 	if (s->size > INT64_MAX)
-		return vd_vhd_corrupt(s, e, at, "the disk has %" PRIu64 " bytes by its footer", s->size);
+		return vd_corrupt(s->name, e, at, "the disk has %" PRIu64 " bytes by its footer", s->size);
 	return 0;
 }
 
@@ -128,7 +114,7 @@ int vd_vhd_footer_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, s
 	vd_guid_show(s->f.id, false, s->id);
 	r = judge_footer(s, s->has_tail ? s->footer_off : 0, e);
 	if (r == 0 && vd_vhd_is_fixed(s) && s->size > s->footer_off)
-		r = vd_vhd_corrupt(s, e, s->footer_off, "the disk has %" PRIu64 " bytes by its footer, the file holds %" PRIu64,
+		r = vd_corrupt(s->name, e, s->footer_off, "the disk has %" PRIu64 " bytes by its footer, the file holds %" PRIu64,
 				   s->size, s->footer_off);
 	return r;
 }
@@ -173,13 +159,13 @@ static int judge_header(const struct vd_vhd *s, uint64_t file_size, struct vd_er
 		return vd_fail_at(e, VD_EUNSUPPORTED, at, "a dynamic VHD header of version %" PRIu32 ".%" PRIu32 " is not known",
 				  h->version >> 16, h->version & 0xffff);
 	if (!vd_is_pow2(h->block_size) || h->block_size < VHD_BLOCK_MIN || h->block_size > VHD_BLOCK_MAX)
-		return vd_vhd_corrupt(s, e, at, "blocks of %" PRIu32 " bytes: a power of two from %u to %u is possible",
+		return vd_corrupt(s->name, e, at, "blocks of %" PRIu32 " bytes: a power of two from %u to %u is possible",
 				      h->block_size, VHD_BLOCK_MIN, VHD_BLOCK_MAX);
 	if (!vd_range_inside(h->table_offset, (uint64_t)h->max_entries * 4, file_size))
-		return vd_vhd_corrupt(s, e, at, "the block allocation table of %" PRIu32 " entries at %" PRIu64 " lies outside the file",
+		return vd_corrupt(s->name, e, at, "the block allocation table of %" PRIu32 " entries at %" PRIu64 " lies outside the file",
 				      h->max_entries, h->table_offset);
 	if (s->size > (uint64_t)h->max_entries * h->block_size)
-		return vd_vhd_corrupt(s, e, at, "the disk has %" PRIu64 " bytes, its table of %" PRIu32 " blocks reaches less far",
+		return vd_corrupt(s->name, e, at, "the disk has %" PRIu64 " bytes, its table of %" PRIu32 " blocks reaches less far",
 				      s->size, h->max_entries);
 	return 0;
 }
@@ -190,12 +176,12 @@ int vd_vhd_header_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, s
 	int r;
 
 	if (!vd_range_inside(s->f.data_offset, sizeof(raw), file_size))
-		return vd_vhd_corrupt(s, e, s->f.data_offset, "the dynamic header lies outside the file");
+		return vd_corrupt(s->name, e, s->f.data_offset, "the dynamic header lies outside the file");
 	r = vd_io_pread(io, raw, sizeof(raw), s->f.data_offset, e);
 	if (r < 0)
 		return r;
 	if (!header_parse(raw, &s->h))
-		return vd_vhd_corrupt(s, e, s->f.data_offset, "there is no dynamic header with the right checksum where the footer says");
+		return vd_corrupt(s->name, e, s->f.data_offset, "there is no dynamic header with the right checksum where the footer says");
 	s->bitmap_size = vd_round_up(s->h.block_size / VHD_SECTOR / 8, VHD_SECTOR);
 	s->bits_from_low = !memcmp(s->f.creator, "tap", 3) && s->f.creator_version == 1;
 	return judge_header(s, file_size, e);

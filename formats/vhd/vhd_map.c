@@ -23,10 +23,10 @@ int vd_vhd_judge_entry(const struct vd_vhd *s, uint64_t block, uint32_t entry, u
 		return 0;
 	/* Its last sectors may be missing with those that the file lost at its end: they read as zeros. */
 	if (!vd_range_inside(off, s->bitmap_size, atomic_load(&s->host_end)))
-		return vd_vhd_corrupt(s, e, entry_off, "block %" PRIu64 " at %" PRIu64 " lies outside the file", block, off);
+		return vd_corrupt(s->name, e, entry_off, "block %" PRIu64 " at %" PRIu64 " lies outside the file", block, off);
 	if (off < VHD_FOOTER_BYTES || overlaps(off, len, s->f.data_offset, VHD_HEADER_BYTES) ||
 	    overlaps(off, len, s->h.table_offset, (uint64_t)s->h.max_entries * 4))
-		return vd_vhd_corrupt(s, e, entry_off, "block %" PRIu64 " at %" PRIu64 " overlaps the image's own tables", block, off);
+		return vd_corrupt(s->name, e, entry_off, "block %" PRIu64 " at %" PRIu64 " overlaps the image's own tables", block, off);
 	*host_off = off;
 	return 0;
 }

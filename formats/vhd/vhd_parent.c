@@ -62,7 +62,7 @@ int vd_vhd_parent_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, s
 	if (r == 0)
 		r = add_locators(s, VHD_MACX, io, file_size, e);
 	if (r == 0 && !s->parent.n)
-		r = vd_vhd_corrupt(s, e, s->f.data_offset, "a differencing disk that names no parent");
+		r = vd_corrupt(s->name, e, s->f.data_offset, "a differencing disk that names no parent");
 	return r;
 }
 

@@ -88,7 +88,7 @@ static int judge_place(const struct vd_vhd *s, uint64_t block, uint64_t host_off
 
 	if (end <= s->data_end)
 		return 0;
-	return vd_vhd_corrupt(s, e, s->h.table_offset + block * 4, "block %" PRIu64 " at %" PRIu64 " reaches past the end of the data at %" PRIu64,
+	return vd_corrupt(s->name, e, s->h.table_offset + block * 4, "block %" PRIu64 " at %" PRIu64 " reaches past the end of the data at %" PRIu64,
 			      block, host_off, s->data_end);
 }
 

@@ -115,6 +115,9 @@ static inline void vd_write_u8(struct vd_writer *w, uint8_t v)
 VD_DEFINE_WRITE(be, 16)
 VD_DEFINE_WRITE(be, 32)
 VD_DEFINE_WRITE(be, 64)
+VD_DEFINE_WRITE(le, 16)
+VD_DEFINE_WRITE(le, 32)
+VD_DEFINE_WRITE(le, 64)
 #undef VD_DEFINE_WRITE
 
 #endif

@@ -65,6 +65,25 @@ bool vd_meta_is_dirty(const struct vd_meta *m);
 /* How many snapshots were taken. Under the allocation lock; unchanged means that what was written since is in none yet. */
 uint64_t vd_meta_n_snapshots(const struct vd_meta *m);
 
+/* A page that is about to be written in place: page_size bytes. */
+struct vd_meta_change {
+	uint64_t off;
+	uint32_t file;
+	const uint8_t *data;
+};
+/* A log of the format's own. */
+struct vd_meta_journal {
+	void *ctx;
+	size_t max_pages;               /* in one entry */
+	/* Makes durable what the pages are to be, where open() finds it; all that was written before is durable. */
+	int (*log)(void *ctx, const struct vd_meta_change *pages, size_t n, struct vd_error *e);
+};
+/*
+ * From now on a commit logs pages, in the order of their ranks and as many as one entry takes, before it writes them in
+ * place; each entry's pages are durable there before the next entry is logged. Not for fresh images.
+ */
+void vd_meta_set_journal(struct vd_meta *m, const struct vd_meta_journal *journal);
+
 struct vd_meta_batch;           /* a snapshot of all dirty pages */
 /* Under the allocation lock: copies, clears dirtiness. *out may come out empty (never NULL). */
 int vd_meta_snapshot(struct vd_meta *m, struct vd_meta_batch **out, struct vd_error *e) VD_MUST_CHECK;

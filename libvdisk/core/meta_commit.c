@@ -17,6 +17,7 @@
 /* Its pages are FLYING, or GONE when they were superseded since. */
 struct vd_meta_batch {
 	uint8_t *staging;               /* where the pages of one write are put together; NULL: no two pages */
+	struct vd_meta_change *changes; /* for the journal; NULL: there is none */
 	size_t n;
 	struct vd_page *pages[];
 };
@@ -33,6 +34,7 @@ int vd_meta_check_writable(const struct vd_meta *m, struct vd_error *e)
 static void batch_free(struct vd_meta_batch *b)
 {
 	free(b->staging);
+	free(b->changes);
 	free(b);
 }
 VD_DEFINE_CLEANUP(struct vd_meta_batch, batch_cleanup, batch_free)
@@ -43,12 +45,19 @@ static int batch_new(const struct vd_meta *m, size_t n, struct vd_meta_batch **o
 	__attribute__((cleanup(batch_cleanup))) struct vd_meta_batch *b = NULL;
 	int r = vd_alloc(1, sizeof(*b) + n * sizeof(*b->pages), &b, e);
 
+	if (r == 0 && m->journal.log)
+		r = vd_alloc(vd_min_u64(n, m->journal.max_pages), sizeof(*b->changes), &b->changes, e);
 	if (r == 0 && n > 1)
 		r = vd_alloc_buffer(vd_min_u64((uint64_t)n * m->page_size, RUN_BYTES_MAX), &b->staging, e);
 	if (r < 0)
 		return r;
 	*out = vd_steal(&b);
 	return 0;
+}
+
+void vd_meta_set_journal(struct vd_meta *m, const struct vd_meta_journal *journal)
+{
+	m->journal = *journal;
 }
 
 int vd_meta_snapshot(struct vd_meta *m, struct vd_meta_batch **out, struct vd_error *e)
@@ -138,9 +147,41 @@ static bool needs_flush_before(const struct vd_meta *m, const struct vd_meta_bat
 	return !m->fresh && b->pages[i]->rank > VD_RANK_OWNER && (i == 0 || b->pages[i - 1]->rank != b->pages[i]->rank);
 }
 
+static int log_pages(struct vd_meta *m, struct vd_meta_batch *b, size_t first, size_t n, struct vd_error *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct vd_page *p = b->pages[first + i];
+
+		b->changes[i] = (struct vd_meta_change){ p->key.off, p->key.file, p->data };
+	}
+	return m->journal.log(m->journal.ctx, b->changes, n, e);
+}
+
+/* Where a batch takes several entries, the order of the ranks makes what has been written of it sound. */
+static int write_logged(struct vd_meta *m, struct vd_meta_batch *b, struct vd_error *e)
+{
+	int r = 0;
+
+	qsort(b->pages, b->n, sizeof(b->pages[0]), by_rank);
+	for (size_t first = 0, n; first < b->n && r == 0; first += n) {
+		n = vd_min_u64(b->n - first, m->journal.max_pages);
+		r = vd_set_flush(m->set, e);
+		if (r == 0)
+			r = log_pages(m, b, first, n, e);
+		for (size_t i = first, run; i < first + n && r == 0; i += run) {
+			run = vd_min_u64(run_length(m, b, i), first + n - i);
+			r = write_run(m, b, i, run, e);
+		}
+	}
+	return r < 0 ? r : vd_set_flush(m->set, e);
+}
+
 static int write_batch(struct vd_meta *m, struct vd_meta_batch *b, struct vd_error *e)
 {
 	int r = 0;
+
+	if (b->changes)
+		return write_logged(m, b, e);
 
 	qsort(b->pages, b->n, sizeof(b->pages[0]), m->fresh ? by_place : by_rank);
 	for (size_t i = 0, n; i < b->n; i += n) {

@@ -58,6 +58,7 @@ struct vd_meta_shard {
 struct vd_meta {
 	struct vd_set *set;
 	bool fresh;
+	struct vd_meta_journal journal; /* log NULL: none */
 	uint32_t page_size;
 	uint64_t cache_bytes;
 	size_t max_pages;

@@ -11,7 +11,9 @@
 #define TAIL 4096
 
 /* Raw knows every file, so it is last. */
-static const struct vd_format *const formats[] = { &vd_format_qcow2, &vd_format_vmdk, &vd_format_vhd, &vd_format_raw };
+static const struct vd_format *const formats[] = {
+	&vd_format_qcow2, &vd_format_vmdk, &vd_format_vhd, &vd_format_vhdx, &vd_format_raw,
+};
 #define N_FORMATS (sizeof(formats) / sizeof(formats[0]))
 
 const struct vd_format *vd_registry_find(const char *name)

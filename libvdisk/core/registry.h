@@ -5,7 +5,7 @@
 
 #include "libvdisk/core/format.h"
 
-extern const struct vd_format vd_format_raw, vd_format_qcow2, vd_format_vhd, vd_format_vmdk;
+extern const struct vd_format vd_format_raw, vd_format_qcow2, vd_format_vhd, vd_format_vhdx, vd_format_vmdk;
 
 /* By name or alias; NULL when unknown. */
 const struct vd_format *vd_registry_find(const char *name);

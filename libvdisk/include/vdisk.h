@@ -219,7 +219,7 @@ struct vd_create_opts {
 					   "monolithicSparse" (default), "monolithicFlat", "twoGbMaxExtentSparse",
 					   "twoGbMaxExtentFlat", "vmfs", "streamOptimized" (a copy fills it). NULL: the default */
 	uint64_t size;                  /* guest-visible bytes; 0 with a backing file: the backing file's size */
-	uint32_t cluster_size;          /* allocation unit. qcow2, vmdk; 0: 64 KiB (extended L2: 128 KiB). vhd; 0: 2 MiB */
+	uint32_t cluster_size;          /* allocation unit. qcow2, vmdk; 0: 64 KiB (extended L2: 128 KiB). vhd; 0: 2 MiB. vhdx; 0: 32 MiB */
 	const char *adapter_type;       /* vmdk: "ide", "lsilogic", "buslogic", "legacyESX", "pvscsi"; NULL: the subformat's */
 	uint32_t hw_version;            /* vmdk: of the virtual machine; 0: 4 */
 	uint32_t refcount_bits;         /* qcow2; 0: 16 */

@@ -390,7 +390,8 @@ static const struct {
 	{ "raw", 3 }, { "toy over raw", 3 }, { "qcow2 4k", 3 }, { "qcow2 512 refcount 1", 1 }, { "qcow2 data file", 2 },
 	{ "qcow2 extended l2 over raw", 2 }, { "qcow2 deflate", 3 }, { "qcow2 snapshot", 1 },
 	{ "qcow2 luks 4k over raw", 3 }, { "luks1", 2 },
-	{ "vhd 4k", 3 }, { "vhd fixed", 1 }, { "vhd over vhd", 2 },
+	{ "vhd 4k", 3 }, { "vhd fixed", 1 }, { "vhd over vhd", 2 }, { "vhdx", 3 },
+	{ "vhdx over vhdx", 1 },
 };
 #define N_SWEPT (sizeof(swept) / sizeof(swept[0]))
 

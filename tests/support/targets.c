@@ -11,6 +11,7 @@
 #define QCOW2 &vd_format_qcow2
 #define VMDK &vd_format_vmdk
 #define VHD &vd_format_vhd
+#define VHDX &vd_format_vhdx
 
 const struct target targets[] = {
 	{ "raw", RAW, false, false, { 0 } },
@@ -34,6 +35,9 @@ const struct target targets[] = {
 	{ "vmdk in parts", VMDK, false, false, { .subformat = "twoGbMaxExtentSparse" } },
 	{ "vmdk stream", VMDK, false, true, { .subformat = "streamOptimized" } },
 	{ "vmdk luks1", VMDK, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
+	{ "vhdx", VHDX, false, false, { 0 } },
+	{ "vhdx 1M", VHDX, false, false, { .cluster_size = 1024 * KIB } },
+	{ "vhdx fixed", VHDX, false, false, { .subformat = "fixed", .cluster_size = 1024 * KIB } },
 	{ "luks1", RAW, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks2 4096", RAW, true, false,
 	  { .luks_type = VD_LUKS2, .luks_sector_size = 4096, .kdf = { .iterations = 4, .memory_kib = 64 } } },

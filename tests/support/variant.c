@@ -23,6 +23,7 @@
 #define QCOW2 &vd_format_qcow2
 #define VHD &vd_format_vhd
 #define VMDK &vd_format_vmdk
+#define VHDX &vd_format_vhdx
 
 const struct variant variants[] = {
 	{ "raw", RAW, 0, MIB + 777, 64 * KIB, { 0 } },
@@ -67,6 +68,9 @@ const struct variant variants[] = {
 	{ "vmdk zeroed grains over vmdk", VMDK, VARIANT_OVER_SAME, 2 * MIB + TAIL, 4 * KIB,
 	  { .cluster_size = 4 * KIB, .flags = VD_CREATE_ZEROED_GRAINS } },
 	{ "vmdk luks1", VMDK, VARIANT_LUKS, 3 * MIB + TAIL, 64 * KIB, { .kdf = KDF } },
+	{ "vhdx", VHDX, 0, 4 * MIB + TAIL, MIB, { .cluster_size = MIB } },
+	{ "vhdx fixed", VHDX, 0, MIB + TAIL, 64 * KIB, { .subformat = "fixed", .cluster_size = MIB } },
+	{ "vhdx over vhdx", VHDX, VARIANT_OVER_SAME, 3 * MIB + TAIL, MIB, { .cluster_size = MIB } },
 	{ "luks1", RAW, VARIANT_LUKS, MIB + TAIL, 4 * KIB, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks2 4096", RAW, VARIANT_LUKS, MIB + 4096, 4 * KIB,
 	  { .luks_type = VD_LUKS2, .luks_sector_size = 4096, .kdf = { .iterations = 4, .memory_kib = 64 } } },
@@ -129,8 +133,8 @@ bool peer_is_here(void)
 
 bool peer_knows(const struct variant *v)
 {
-	/* It knows no differencing VHD, and reads a dynamic disk of zeros. */
-	bool is_known_vhd = v->format == VHD && !(v->flags & VARIANT_OVER_SAME);
+	/* Of a differencing VHD it reads zeros; a differencing VHDX it refuses. */
+	bool is_known_vhd = (v->format == VHD || v->format == VHDX) && !(v->flags & VARIANT_OVER_SAME);
 
 	return peer_is_here() && (v->format == QCOW2 || v->format == VMDK || is_known_vhd);
 }
@@ -154,6 +158,8 @@ static const char *image_opts(const struct variant *v)
 	if (v->format == VMDK)
 		return v->flags & VARIANT_LUKS ? "driver=luks,key-secret=s,file.driver=vmdk,file.file.filename=d" :
 						 "driver=vmdk,file.filename=d";
+	if (v->format == VHDX)
+		return "driver=vhdx,file.filename=d";
 	return v->flags & VARIANT_LUKS ? "driver=qcow2,file.filename=d,encrypt.key-secret=s" :
 					 "driver=qcow2,file.filename=d";
 }
@@ -163,9 +169,16 @@ void peer_check(const struct variant *v, struct vd_host *mem, bool may_leak)
 	int status;
 
 	/* It has no check of VHD, nor of what is inside a container. */
-	if (v->format == VHD || (v->format == VMDK && v->flags & VARIANT_LUKS))
+	if (v->format == VHD || (v->format != QCOW2 && v->flags & VARIANT_LUKS))
 		return;
 	save(v, mem);
+	/* It replays a log only when it may write. */
+	if (v->format == VHDX) {
+		status = PEER("check", "-r", "all", "--image-opts", image_opts(v));
+		if (status)
+			fail_with_log("qemu-img check -r all", v, status);
+		return;
+	}
 	status = PEER("check", "--object", "secret,id=s,file=key", "--image-opts", image_opts(v));
 	/* 3: leaked clusters, and nothing worse (qemu-img(1)). */
 	if (status != 0 && !(may_leak && status == 3))

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How drivers say that an image breaks a rule of its format. */
+#ifndef VD_FORMATS_CORRUPT_H
+#define VD_FORMATS_CORRUPT_H
+
+#include "libvdisk/base/error.h"
+
+/* VD_ECORRUPT at this offset, with the file's name before the message if it is not NULL, and what to do about it. */
+int vd_corrupt(const char *name, struct vd_error *e, uint64_t at, const char *fmt, ...) VD_PRINTF(4, 5);
+
+#endif
