@@ -41,7 +41,7 @@ refused 64 "how large" create out
 refused 64 "not a size" create out 5X
 refused 64 "not a size" create out -- -5
 refused 64 "twice" create -f qcow2 -o size=1M out 2M
-refused 63 "cannot be written" create -f vhdx out 1M
+refused 63 "cannot be written" create -f vdi out 1M
 refused 64 "nothing says" create --key-file key -f qcow2 out 1M
 refused 12 "no terminal" create --encrypt -f qcow2 out 1M
 refused 63 "backing" create -b a.raw -F raw out
