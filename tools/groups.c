@@ -109,6 +109,8 @@ const struct opt_group opts_backing = { "Input", backing };
 static const struct opt snapshot[] = {
 	{ .name = "snapshot", .letter = 'l', .kind = OPT_TEXT, .where = WHERE(snapshot), .arg = "NAME",
 	  .help = "read this snapshot inside IMAGE, by name or id, instead of the disk as it is" },
+	{ .name = "disk", .kind = OPT_TEXT, .where = WHERE(disk), .arg = "NAME",
+	  .help = "which disk, where IMAGE is an OVA with several" },
 	{ 0 },
 };
 const struct opt_group opts_snapshot = { "Input", snapshot };

@@ -69,6 +69,7 @@ struct settings {
 	const char *second_format;
 	const char *snapshot;           /* of the image that is read; compare: of A */
 	const char *second_snapshot;
+	const char *disk;               /* in a package */
 	bool snap_list;                 /* snapshot -l */
 	const char *snap_create, *snap_apply, *snap_delete;
 	bool shrink, scrub;

@@ -26,7 +26,7 @@ static int open_with(const struct settings *s, const char *path, const char *for
 		.flags = flags | (s->force_share ? VD_OPEN_FORCE_SHARE : 0) | (changes && s->scrub ? VD_OPEN_SCRUB_FREED : 0),
 		.gate = dirs.n ? vd_gate_below_dirs : NULL, .gate_ctx = &dirs,
 		.keys = keys ? keys->at : NULL, .n_keys = keys ? keys->n : 0,
-		.snapshot = s->snapshot,
+		.snapshot = s->snapshot, .disk = s->disk,
 	};
 	int r;
 

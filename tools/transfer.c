@@ -3,6 +3,7 @@
 #include "transfer.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "fail.h"
 #include "json.h"
@@ -57,6 +58,23 @@ static int judge_request(struct transfer *t, struct vd_error *e)
 	return 0;
 }
 
+/* Before anything is made of it. What is no package is none of this. */
+static int verify_package(const char *path, struct vd_error *e)
+{
+	const char *dot = strrchr(path, '.');
+	bool has_manifest;
+	int r;
+
+	if (!dot || strcasecmp(dot, ".ova") != 0)
+		return 0;
+	ui_status("checking the manifest");
+	r = vd_package_verify(path, &has_manifest, e);
+	ui_status_end();
+	if (r == 0 && !has_manifest)
+		ui_note("%s has no manifest: whether it is whole cannot be told", path);
+	return r == VD_EUNSUPPORTED ? 0 : r;
+}
+
 int transfer_open(struct transfer *t, struct vd_error *e)
 {
 	struct settings *s = t->s;
@@ -68,6 +86,8 @@ int transfer_open(struct transfer *t, struct vd_error *e)
 		r = output_is_not_file(out, in, e);
 	if (r == 0)
 		r = output_judge(s, out, e);
+	if (r == 0)
+		r = verify_package(in, e);
 	if (r == 0)
 		r = source_open(s, in, s->format, &t->keys, &t->from, e);
 	if (r == 0)

@@ -4,6 +4,7 @@
  * Making new ones is create.c.
  */
 #include "libvdisk/core/image.h"
+#include "libvdisk/core/archive.h"
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
@@ -188,6 +189,8 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	img->depth = child ? child->depth + 1 : 0;
 	img->format = format;
 	r = host->open(host, path, io_flags, &io, e);
+	if (r == 0 && !format && !opts->format)
+		r = vd_archive_enter(&io, opts, e);
 	if (r == 0 && !format)
 		r = pick_format(img, io, opts->format, e);
 	if (r == 0)

@@ -10,6 +10,7 @@
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/archive.h"
 #include "libvdisk/core/image.h"
 #include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/registry.h"
@@ -165,6 +166,19 @@ static int inspect_ends(struct inspect *in, const struct vd_ends *ends, struct v
 	return r < 0 || !in->result->format ? r : open_and_judge(in, e);
 }
 
+/* The disk in a package is what counts; one that cannot be found in it is a finding. */
+static int enter_package(struct inspect *in, struct vd_io **io, struct vd_error *e)
+{
+	const struct vd_open_opts o = { .struct_size = sizeof(o) };
+	int r = vd_archive_enter(io, &o, e);
+
+	if (r == VD_EAGAIN)
+		return found(in, VD_RISK_UNSEEN, "%s", e->message);
+	if (r == VD_EARG || r == VD_ECORRUPT || r == VD_EUNSUPPORTED)
+		return found(in, VD_RISK_BROKEN, "%s", e->message);
+	return r;
+}
+
 static int inspect(struct inspect *in, struct vd_error *e)
 {
 	vd_auto_ends struct vd_ends ends = { 0 };
@@ -179,13 +193,17 @@ static int inspect(struct inspect *in, struct vd_error *e)
 		return vd_fail(e, VD_EARG, "struct vd_inspection: struct_size is %zu, want %zu", in->result->struct_size,
 			       sizeof(*in->result));
 	*in->result = (struct vd_inspection){ .struct_size = sizeof(*in->result) };
+	/* Findings are worded by errors, so there has to be one. */
+	if (!e)
+		e = &ignored;
 	r = in->host->open(in->host, in->path, 0, &io, e);
+	if (r == 0)
+		r = enter_package(in, &io, e);
 	if (r == 0)
 		r = vd_ends_read(io, &ends, e);
 	vd_io_abort(io);
-	/* Findings are worded by errors, so there has to be one. */
-	if (r == 0)
-		r = inspect_ends(in, &ends, e ? e : &ignored);
+	if (r == 0 && !in->result->risks)
+		r = inspect_ends(in, &ends, e);
 	return r == VD_ECANCELLED ? vd_fail(e, r, "cancelled") : r;
 }
 

@@ -24,19 +24,25 @@ const struct vd_format *vd_registry_find(const char *name)
 	return NULL;
 }
 
-int vd_ends_read(struct vd_io *io, struct vd_ends *ends, struct vd_error *e)
+int vd_ends_read_part(struct vd_io *io, uint64_t off, uint64_t len, struct vd_ends *ends, struct vd_error *e)
 {
-	int r = vd_io_size(io, &ends->size, e);
+	int r = vd_alloc(1, HEAD + TAIL, &ends->room, e);
 
-	ends->room = NULL;
-	if (r == 0)
-		r = vd_alloc(1, HEAD + TAIL, &ends->room, e);
 	if (r < 0)
 		return r;
-	ends->head = (struct vd_bytes){ ends->room, vd_min_u64(HEAD, ends->size) };
-	ends->tail = (struct vd_bytes){ ends->room + HEAD, vd_min_u64(TAIL, ends->size) };
-	r = vd_io_pread(io, ends->room, ends->head.len, 0, e);
-	return r < 0 ? r : vd_io_pread(io, ends->room + HEAD, ends->tail.len, ends->size - ends->tail.len, e);
+	ends->size = len;
+	ends->head = (struct vd_bytes){ ends->room, vd_min_u64(HEAD, len) };
+	ends->tail = (struct vd_bytes){ ends->room + HEAD, vd_min_u64(TAIL, len) };
+	r = vd_io_pread(io, ends->room, ends->head.len, off, e);
+	return r < 0 ? r : vd_io_pread(io, ends->room + HEAD, ends->tail.len, off + len - ends->tail.len, e);
+}
+
+int vd_ends_read(struct vd_io *io, struct vd_ends *ends, struct vd_error *e)
+{
+	uint64_t size = 0;
+	int r = vd_io_size(io, &size, e);
+
+	return r < 0 ? r : vd_ends_read_part(io, 0, size, ends, e);
 }
 
 void vd_ends_free(struct vd_ends *ends)

@@ -17,6 +17,8 @@ struct vd_ends {
 	uint8_t *room;
 };
 int vd_ends_read(struct vd_io *io, struct vd_ends *ends, struct vd_error *e) VD_MUST_CHECK;
+/* Of [off, off+len) of the file, as if that were one. */
+int vd_ends_read_part(struct vd_io *io, uint64_t off, uint64_t len, struct vd_ends *ends, struct vd_error *e) VD_MUST_CHECK;
 void vd_ends_free(struct vd_ends *ends);
 #define vd_auto_ends __attribute__((cleanup(vd_ends_free)))
 

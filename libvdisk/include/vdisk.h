@@ -182,6 +182,7 @@ struct vd_open_opts {
 	void *gate_ctx;
 	uint64_t cache_bytes;           /* table cache of each layer; 0: 32 MiB */
 	const char *snapshot;           /* id or name of an internal snapshot: the handle is its disk, for reading only */
+	const char *disk;               /* which one of a package of several (OVA); its name there. Disks in packages are only read */
 };
 
 /*
@@ -560,6 +561,15 @@ VD_PUBLIC int vd_host_scrub(struct vd_image *img, uint32_t file, uint64_t off, u
 VD_PUBLIC const char *vd_owner_name(int owner);         /* "key-area" and the like: stable; NULL outside the table */
 VD_PUBLIC const char *vd_owner_text(int owner);
 VD_PUBLIC const char *vd_why_name(int why);             /* "" for VD_WHY_NONE */
+
+/* ---- packages ----------------------------------------------------------------------------------------- */
+
+/*
+ * An OVA is opened as the disk in it: vd_image_open(), and vd_open_opts.disk where there are several. Whether its members are
+ * what its manifest says, SHA-256 or SHA-1, takes reading all of them: VD_EMISMATCH names the first that is not.
+ * *has_manifest false: there is nothing to hold them to. VD_EUNSUPPORTED: the file is no OVA.
+ */
+VD_PUBLIC int vd_package_verify(const char *path, bool *has_manifest, struct vd_error *e) VD_MUST_CHECK;
 
 /* ---- images from outside ------------------------------------------------------------------------------ */
 
