@@ -104,6 +104,23 @@ int vd_backing_set(struct vd_image *img, const char *name, const char *format, s
 
 /* ---- the act -------------------------------------------------------------------------------------------- */
 
+/* Whatever is written, the disk stays what it is: for bitmaps nothing has changed. */
+static int merge_unrecorded(const struct vd_merge *m, const struct request *q, struct vd_error *e)
+{
+	struct vd_image *img = m->to;
+	struct vd_dirty *recorder;
+	int r = vd_write_start(img, e);
+
+	if (r < 0)
+		return r;
+	recorder = atomic_exchange(&img->dirty, NULL);
+	img->gets_parent = m->below != NULL;
+	r = vd_merge_run(m, q->job, q->outcome, e);
+	img->gets_parent = false;
+	atomic_store(&img->dirty, recorder);
+	return r;
+}
+
 static int take_over(struct vd_image *img, const struct request *q, struct vd_image *below, struct vd_error *e)
 {
 	struct vd_merge m = { .phase = q->o->backing_file ? "rebase" : "flatten", .from = img, .to = img, .below = below };
@@ -113,9 +130,7 @@ static int take_over(struct vd_image *img, const struct request *q, struct vd_im
 		r = refuse_in_clear(img, below, e);
 	if (r < 0)
 		return r;
-	img->gets_parent = below != NULL;
-	r = vd_merge_run(&m, q->job, q->outcome, e);
-	img->gets_parent = false;
+	r = merge_unrecorded(&m, q, e);
 	return r < 0 ? r : vd_shape_settle(img, e);
 }
 
