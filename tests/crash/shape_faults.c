@@ -90,27 +90,6 @@ static struct scene {
 	bool memory;                    /* allocations fail, not operations */
 } scene;
 
-static struct vd_host *clone_files(void)
-{
-	struct vd_host *mem = NULL;
-	const char *name;
-
-	assert_int_equal(vd_mem_host_new(&mem, NULL), 0);
-	for (size_t i = 0; (name = vd_mem_name(disks.mem, i)); i++) {
-		vd_auto_free uint8_t *bytes = NULL;
-		struct vd_io *io;
-		uint64_t size;
-
-		assert_int_equal(disks.mem->open(disks.mem, name, 0, &io, NULL), 0);
-		assert_int_equal(vd_io_size(io, &size, NULL), 0);
-		bytes = malloc(size + 1);
-		assert_int_equal(vd_io_pread(io, bytes, size, 0, NULL), 0);
-		vd_io_abort(io);
-		assert_int_equal(vd_mem_put(mem, name, bytes, size, NULL), 0);
-	}
-	return mem;
-}
-
 static void check_image(struct vd_host *mem, uint64_t nth, bool may_be_after)
 {
 	struct qcow2_verdict verdict = qcow2_check(mem, "d");
@@ -143,7 +122,7 @@ static bool run_with(struct vd_fault *fault, struct vd_image *img, uint64_t nth,
 /* False: nothing was left to fail. */
 static bool fail_once(uint64_t nth)
 {
-	struct vd_host *mem = clone_files();
+	struct vd_host *mem = disks_clone();
 	struct vd_fault *fault;
 	struct vd_image *img = NULL;
 	struct vd_error e;
@@ -188,7 +167,7 @@ static void prepare(void)
 	disk_close(img);
 	model_free(&m);
 	scene.before = look(scene.v, disks.mem);
-	mem = clone_files();
+	mem = disks_clone();
 	expect_ok(variant_open_on(scene.v, mem, "d", VD_OPEN_WRITE, 0, &img, &e), &e);
 	expect_ok(scene.act->run(img, &e), &e);
 	disk_close(img);

@@ -162,3 +162,24 @@ size_t disks_count(unsigned kinds, uint64_t tick)
 {
 	return vd_record_count(disks.record, kinds, tick);
 }
+
+struct vd_host *disks_clone(void)
+{
+	struct vd_host *mem = NULL;
+	const char *name;
+
+	assert_int_equal(vd_mem_host_new(&mem, NULL), 0);
+	for (size_t i = 0; (name = vd_mem_name(disks.mem, i)); i++) {
+		vd_auto_free uint8_t *bytes = NULL;
+		struct vd_io *io;
+		uint64_t size;
+
+		assert_int_equal(disks.mem->open(disks.mem, name, 0, &io, NULL), 0);
+		assert_int_equal(vd_io_size(io, &size, NULL), 0);
+		bytes = malloc(size + 1);
+		assert_int_equal(vd_io_pread(io, bytes, size, 0, NULL), 0);
+		vd_io_abort(io);
+		assert_int_equal(vd_mem_put(mem, name, bytes, size, NULL), 0);
+	}
+	return mem;
+}

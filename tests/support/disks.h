@@ -30,6 +30,9 @@ extern struct disks {
 int disks_start(void **state);
 int disks_stop(void **state);
 
+/* Another host in memory with copies of all files; freed with vd_mem_host_free(). No file may be open. */
+struct vd_host *disks_clone(void);
+
 /* A gate for a folder-less host: every name is a path. */
 int disks_gate(void *ctx, enum vd_reference_kind kind, const char *image, const char *name, const char *format,
 	       char *path, size_t path_len, struct vd_error *e);

@@ -48,8 +48,8 @@ static void make_chain(uint64_t seed)
 	chain_init(&c, seed);
 	n = 2 + chance_below(&c.chance, CHAIN_MAX - 1);
 	for (size_t i = 0; i < n; i++) {
-		/* Some do not stand on what was made before. */
-		if (i + 1 < n && chance_below(&c.chance, 4) == 0)
+		/* Half of them do not stand on what was made before. */
+		if (i + 1 < n && chance_below(&c.chance, 2) == 0)
 			parent = -1;
 		parent = (int)chain_add(&c, chain_any_kind(&c, i + 1 == n ? 0 : parent), parent);
 	}
