@@ -112,7 +112,7 @@ static int plan_l1(struct shape *sh, struct vd_error *e)
 
 	if (r == 0)
 		r = vd_alloc(act->l1_size, sizeof(*sh->is_copied), &sh->is_copied, e);
-	if (r == 0)
+	if (r == 0 && n)
 		memcpy(sh->l1, act->active->l2, n * sizeof(*sh->l1));
 	return r;
 }
