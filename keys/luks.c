@@ -182,6 +182,26 @@ int vd_luks_inspect(struct vd_bytes header, uint64_t container_len, struct vd_lu
 	return judge_payload(info, extent, container_len, e);
 }
 
+int vd_luks_dead_areas(struct vd_bytes header, struct vd_luks_area *areas, size_t *n, struct vd_error *e)
+{
+	auto_container struct container c = { .fd = -1 };
+	struct vd_luks_info info;
+	const char *text;
+	int r = load(&c, header, &info, e);
+
+	if (r < 0)
+		return r;
+	if (info.version == 1) {
+		*n = vd_luks1_dead_areas(header, areas);
+		return 0;
+	}
+	r = crypt_dump_json(c.cd, &text, 0);
+	if (r < 0)
+		return crypt_failed(r, "reading the LUKS2 metadata", e);
+	*n = vd_luks2_dead_areas((struct vd_bytes){ (const uint8_t *)text, strlen(text) }, header.len, areas);
+	return 0;
+}
+
 /* ---- unlocking ---- */
 
 static int wrong_key(const struct vd_key *key, unsigned n_slots, struct vd_error *e)

@@ -47,6 +47,10 @@ int vd_luks1_judge(struct vd_bytes header, struct vd_luks_info *info, struct vd_
 int vd_luks2_judge(struct vd_bytes metadata, size_t header_len, struct vd_luks_info *info,
 		   struct vd_error *e) VD_MUST_CHECK;
 
+/* Of a header that was judged: see vd_luks_dead_areas(). */
+size_t vd_luks1_dead_areas(struct vd_bytes header, struct vd_luks_area *areas);
+size_t vd_luks2_dead_areas(struct vd_bytes metadata, size_t header_len, struct vd_luks_area *areas);
+
 /* Where the things of keyslot `slot` lie in a LUKS1 header that was judged. */
 struct vd_luks1_slot {
 	uint64_t active, params, params_end;    /* the flag of 4 bytes; iterations and salt */

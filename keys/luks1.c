@@ -9,6 +9,7 @@
 #include "libvdisk/base/cursor.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define N_SLOTS 8
@@ -84,6 +85,27 @@ struct vd_luks1_slot vd_luks1_slot(struct vd_bytes header, uint32_t slot)
 		.active = at, .params = at + 4, .params_end = at + 40,
 		.material = material_start(&h.slots[slot]), .material_end = material_end(&h, &h.slots[slot]),
 	};
+}
+
+static int by_offset(const void *a, const void *b)
+{
+	uint64_t x = ((const struct vd_luks_area *)a)->off, y = ((const struct vd_luks_area *)b)->off;
+
+	return x < y ? -1 : x > y;
+}
+
+size_t vd_luks1_dead_areas(struct vd_bytes header, struct vd_luks_area *areas)
+{
+	struct phdr h;
+	size_t n = 0;
+
+	if (!parse(header, &h))
+		return 0;
+	for (int i = 0; i < N_SLOTS; i++)
+		if (h.slots[i].active == SLOT_DEAD)
+			areas[n++] = (struct vd_luks_area){ material_start(&h.slots[i]), material_end(&h, &h.slots[i]) };
+	qsort(areas, n, sizeof(*areas), by_offset);
+	return n;
 }
 
 uint64_t vd_luks1_extent(struct vd_bytes head)

@@ -248,6 +248,48 @@ static int judge_slots(struct vd_json root, struct vd_json digest, size_t header
 	return 0;
 }
 
+/* The first area that ends past `at`. */
+static bool next_area(struct vd_json slots, uint64_t at, struct vd_luks_area *next)
+{
+	struct vd_json key, slot;
+	bool found = false;
+	size_t pos = 0;
+
+	while (vd_json_next(slots, &pos, &key, &slot)) {
+		struct vd_json area = vd_json_get(slot, "area");
+		uint64_t off = 0, len = 0;
+
+		if (!vd_json_u64(vd_json_get(area, "offset"), &off) || !vd_json_u64(vd_json_get(area, "size"), &len))
+			continue;
+		if (off + len > at && (!found || off < next->off)) {
+			*next = (struct vd_luks_area){ off, off + len };
+			found = true;
+		}
+	}
+	return found;
+}
+
+/* What is between the areas of all keyslots, those of other keys too. */
+size_t vd_luks2_dead_areas(struct vd_bytes metadata, size_t header_len, struct vd_luks_area *areas)
+{
+	struct vd_json root = vd_json_of(metadata), slots = vd_json_get(root, "keyslots"), config = vd_json_get(root, "config");
+	uint64_t json_size = 0, keyslots_size = 0, at, end;
+	struct vd_luks_area live;
+	size_t n = 0;
+
+	if (!vd_json_u64(vd_json_get(config, "json_size"), &json_size) || json_size > MAX_HDR_SIZE ||
+	    !vd_json_u64(vd_json_get(config, "keyslots_size"), &keyslots_size) || keyslots_size > MAX_KEYSLOTS)
+		return 0;
+	at = 2 * (BINARY_LEN + json_size);
+	end = vd_min_u64(at + keyslots_size, header_len);
+	for (; n < VD_LUKS_AREAS_MAX && at < end && next_area(slots, at, &live); at = vd_max_u64(at, live.end))
+		if (live.off > at)
+			areas[n++] = (struct vd_luks_area){ at, vd_min_u64(live.off, end) };
+	if (n < VD_LUKS_AREAS_MAX && at < end)
+		areas[n++] = (struct vd_luks_area){ at, end };
+	return n;
+}
+
 /* What our tokens say of the slots; it is for people, and nothing depends on it. */
 static void read_tokens(struct vd_json root, struct vd_luks_info *info)
 {

@@ -74,18 +74,42 @@ static bool is_content(const struct vd_host_run *r)
 						   r->owner == VD_OWNER_ZEROED || r->owner == VD_OWNER_SLACK);
 }
 
+/* `at`: in the LUKS header, of which there is one: formats with snapshots have it outside of the disk. */
+static void look_into_key_area(const struct vd_cover *c, struct vd_host_run *r, uint64_t at)
+{
+	for (size_t i = 0; i < c->w->n_dead; i++) {
+		const struct vd_span *dead = &c->w->dead[i];
+
+		if (at < dead->off) {
+			r->len = vd_min_u64(r->len, dead->off - at);
+			return;
+		}
+		if (at < dead->end) {
+			r->len = vd_min_u64(r->len, dead->end - at);
+			r->owner = VD_OWNER_SLACK;
+			r->why = VD_SLACK_DEAD_SLOT;
+			return;
+		}
+	}
+}
+
 /* A container's header lies in the disk that the format shows; what the guest sees begins behind it. */
 static void look_into_container(const struct vd_cover *c, struct vd_host_run *r)
 {
-	uint64_t payload = c->img->layer.payload_off, size = c->img->size;
+	uint64_t payload = c->img->layer.payload_off, size = c->img->size, at = r->guest_off;
 
-	if (!c->img->layer.is_container || !is_content(r))
+	if (!c->img->layer.is_container || at == VD_HOST_NOWHERE)
 		return;
-	if (r->guest_off < payload) {
-		r->len = vd_min_u64(r->len, payload - r->guest_off);
+	if (!is_content(r)) {
+		r->guest_off = at > payload ? at - payload : 0;
+		return;
+	}
+	if (at < payload) {
+		r->len = vd_min_u64(r->len, payload - at);
 		r->owner = VD_OWNER_KEYAREA;
 		r->why = VD_WHY_NONE;
 		r->guest_off = VD_HOST_NOWHERE;
+		look_into_key_area(c, r, at);
 		return;
 	}
 	r->guest_off -= payload;
@@ -117,6 +141,8 @@ static void describe_claimed(const struct vd_cover *c, struct vd_host_run *r)
 		r->guest_off += r->off - a.host_off;
 	if (r->refs > 1)
 		r->flags |= VD_HOST_SHARED;
+	if (r->owner == VD_OWNER_KEYAREA)
+		look_into_key_area(c, r, r->off - c->img->layer.luks.header_off);
 	look_into_container(c, r);
 	if ((r->owner == VD_OWNER_DATA || r->owner == VD_OWNER_VMSTATE) && c->img->layer.encryption)
 		r->flags |= VD_HOST_ENCRYPTED;

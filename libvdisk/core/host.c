@@ -7,6 +7,7 @@
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/shape.h"
 
 /* ---- names ---------------------------------------------------------------------------------------------- */
@@ -97,6 +98,21 @@ static int run_driver(struct vd_image *img, struct vd_window *w, struct vd_error
 	return r < 0 ? r : img->format->walk(img->state, w, e);
 }
 
+/* A header that cannot be judged has no room that is known to be dead. */
+static void find_dead_slots(struct vd_image *img, struct vd_window *w)
+{
+	struct vd_luks_area areas[VD_LUKS_AREAS_MAX];
+	vd_auto_free uint8_t *header = NULL;
+	size_t len, n = 0;
+
+	if (img->layer.encryption != VD_ENCRYPTED_LUKS ||
+	    vd_layer_read_header(img, img->layer.is_container, &header, &len, NULL) < 0 ||
+	    vd_luks_dead_areas((struct vd_bytes){ header, len }, areas, &n, NULL) < 0)
+		return;
+	for (w->n_dead = 0; w->n_dead < n && w->n_dead < VD_WINDOW_DEAD_MAX; w->n_dead++)
+		w->dead[w->n_dead] = (struct vd_span){ areas[w->n_dead].off, areas[w->n_dead].end };
+}
+
 int vd_host_look(struct vd_image *img, uint32_t file, uint64_t start, uint64_t end, struct vd_window *w,
 		 struct vd_error *e)
 {
@@ -106,6 +122,8 @@ int vd_host_look(struct vd_image *img, uint32_t file, uint64_t start, uint64_t e
 	vd_window_init(w, file, start, vd_min_u64(size, end));
 	if (r == 0)
 		r = run_driver(img, w, e);
+	if (r == 0)
+		find_dead_slots(img, w);
 	vd_window_settle(w);
 	return r;
 }

@@ -29,6 +29,13 @@ int vd_luks_probe(struct vd_bytes head, uint64_t *header_len);
  */
 int vd_luks_inspect(struct vd_bytes header, uint64_t container_len, struct vd_luks_info *info, struct vd_error *e) VD_MUST_CHECK;
 
+struct vd_luks_area {
+	uint64_t off, end;              /* in the header */
+};
+#define VD_LUKS_AREAS_MAX (VD_MAX_SLOTS + 1)
+/* Room for key material that no keyslot uses, in ascending order: what removed keyslots leave. *n is at most VD_LUKS_AREAS_MAX. */
+int vd_luks_dead_areas(struct vd_bytes header, struct vd_luks_area *areas, size_t *n, struct vd_error *e) VD_MUST_CHECK;
+
 /* Opens a keyslot: the volume key in `vk` (caller frees), or VD_EKEY when no slot takes the key. Takes seconds by design. */
 int vd_luks_unlock(struct vd_bytes header, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
 

@@ -42,6 +42,12 @@ struct vd_counted {
 	uint64_t off, end, count;
 };
 
+/* A piece of the LUKS header. */
+struct vd_span {
+	uint64_t off, end;
+};
+#define VD_WINDOW_DEAD_MAX 33
+
 struct vd_window {
 	/* For the driver to read. */
 	uint32_t file;                  /* index in the set */
@@ -57,6 +63,8 @@ struct vd_window {
 	uint64_t tail;                  /* nothing is in use from here on */
 	bool has_counts;
 	bool is_crowded;                /* more claims than fit, in a window that can get no smaller */
+	struct vd_span dead[VD_WINDOW_DEAD_MAX];        /* room for key material that no keyslot uses, ascending */
+	size_t n_dead;
 	uint64_t n_findings;
 	struct vd_error first_finding;
 	int (*list)(void *ctx, const struct vd_claim *c, struct vd_error *e);   /* with `each` */

@@ -64,7 +64,7 @@ class Image:
                 break
             if kind == 0x0537be77:
                 off, length = self.words(at, 2)
-                self.use(off, length, "key-area", at)
+                self.read_luks1(off, length, at)
             if kind == 0x23852875 and self.autoclear & 1:
                 bitmaps = (struct.unpack(">IIQQ", self.at(at, 24)), at)
             at += (n + 7) // 8 * 8
@@ -74,6 +74,18 @@ class Image:
         self.use(0, end, "header")
         if bitmaps:
             self.read_bitmaps(*bitmaps)
+
+    def read_luks1(self, off, length, at):
+        key_bytes = struct.unpack(">I", self.at(off + 108, 4))[0]
+        done = off
+        for i in range(8):
+            active, material = struct.unpack(">I36xI", self.at(off + 208 + 48 * i, 44))
+            if active == 0xdead:
+                begin = off + 512 * material
+                self.use(done, begin - done, "key-area", at)
+                done = begin + 4000 * key_bytes
+                self.use(begin, 4000 * key_bytes, "slack", at)
+        self.use(done, off + length - done, "key-area", at)
 
     def read_bitmaps(self, ext, at):
         n, _, dir_size, dir_off = ext

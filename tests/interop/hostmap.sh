@@ -53,6 +53,8 @@ check "it agrees" agrees d.qcow2
 rm d.qcow2
 check "encrypted" "$VDISK" convert -q --encrypt --new-key-file key --pbkdf-iterations 1000 -O qcow2 plain.raw d.qcow2
 check "it agrees with key area" agrees d.qcow2
+grep -q '"kind":"dead-key-slot"' ours.json
+claim "and has room in it for more keys"
 "$VDISK" snapshot -q -c one d.qcow2
 check "and with a snapshot" agrees d.qcow2
 
@@ -88,4 +90,15 @@ printf x | dd of=d.qcow2 bs=1 seek="$(stat -c %s d.qcow2)" status=none
 check "with bytes behind the last cluster" agrees d.qcow2
 grep -q '"owner":"tail"' ours.json
 claim "which are told"
+
+# A file of many small pieces all over a large disk, in little memory whatever its size.
+qemu-img create -q -f qcow2 d.qcow2 64T
+perl -e 'srand 1; print "write -P 1 ", int(rand(1 << 30)) * 65536, " 64k\n" for 1 .. 400' | qemu-io -f qcow2 d.qcow2 > /dev/null
+agrees_in_256_mib() {
+	agrees d.qcow2 && python3 -c '
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+sys.exit(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 256 * 1024)' "$VDISK" map --host d.qcow2
+}
+check "64 TiB in 256 MiB of memory" agrees_in_256_mib
 done_testing

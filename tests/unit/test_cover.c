@@ -40,6 +40,16 @@ static void script_describe(const void *st, struct vd_format_info *i)
 	i->fill_unit = 1;
 }
 
+static int script_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n, struct vd_error *e)
+{
+	(void)st;
+	(void)flags;
+	(void)e;
+	runs[0] = (struct vd_run){ .guest_off = off, .len = len, .where = VD_HOLE };
+	*n = 1;
+	return 0;
+}
+
 static int script_walk(void *st, struct vd_window *w, struct vd_error *e)
 {
 	int r = 0;
@@ -59,7 +69,8 @@ static int script_walk(void *st, struct vd_window *w, struct vd_error *e)
 
 static const struct vd_format format_script = {
 	.name = "script", .state_size = sizeof(uint64_t), .writable = true,
-	.open = script_open, .close = script_close, .describe = script_describe, .walk = script_walk,
+	.open = script_open, .close = script_close, .describe = script_describe, .map = script_map,
+	.walk = script_walk,
 };
 
 /* ---- saying it ------------------------------------------------------------------------------------------ */

@@ -465,6 +465,26 @@ static void markers_are_found_among_compressed_clusters(void **state)
 	done(img);
 }
 
+/* ---- key areas ------------------------------------------------------------------------------------------ */
+
+/* One of eight slots is in use, of 64 x 4000 bytes each; scrubbing_touches_nothing... shows that it still opens. */
+static void room_of_dead_key_slots_is_slack(void **state)
+{
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	assert_true(make_used(variant_named("luks1"), &img));
+	walk_host(img, 64);
+	assert_int_equal(walked_bytes(VD_OWNER_SLACK, VD_SLACK_DEAD_SLOT), 7 * 256000);
+	assert_int_equal(walked_bytes(VD_OWNER_KEYAREA, VD_N_WHYS), (2 << 20) - 7 * 256000);
+	assert_int_equal(walked_at(0, 2 << 20)->guest_off, 0);
+	expect_ok(vd_keyslot_remove(img, 0, VD_KEYSLOT_LAST, &e), &e);
+	walk_host(img, 64);
+	assert_int_equal(walked_bytes(VD_OWNER_SLACK, VD_SLACK_DEAD_SLOT), 8 * 256000);
+	done(img);
+}
+
 /* ---- damage --------------------------------------------------------------------------------------------- */
 
 static void damage_is_told_and_ends_nothing(void **state)
@@ -533,6 +553,7 @@ int main(void)
 		T(markers_are_found_in_what_is_left_over),
 		T(markers_are_found_between_subclusters),
 		T(markers_are_found_among_compressed_clusters),
+		T(room_of_dead_key_slots_is_slack),
 		T(damage_is_told_and_ends_nothing),
 		T(a_snapshots_disk_has_no_files_of_its_own),
 	};
