@@ -174,7 +174,7 @@ static void print_json(const struct request *q, const struct vd_bitmap *list, si
 		json_put_bool(x, "usable", !list[i].unusable);
 		if (list[i].unusable)
 			json_put_text(x, "reason", list[i].unusable);
-		else
+		else if (list[i].dirty_bytes != VD_BITMAP_NOT_COUNTED)
 			json_put_u64(x, "dirty-bytes", list[i].dirty_bytes);
 		json_add(array, x);
 	}
@@ -183,8 +183,10 @@ static void print_json(const struct request *q, const struct vd_bitmap *list, si
 
 static void print_line(const struct vd_bitmap *x)
 {
+	struct size_text dirty = size_show((double)x->dirty_bytes);
+
 	ui_line("%-32s %12s %10s  %s", x->name, size_show((double)x->granularity).s,
-		x->unusable ? "all" : size_show((double)x->dirty_bytes).s,
+		x->unusable ? "all" : x->dirty_bytes == VD_BITMAP_NOT_COUNTED ? "?" : dirty.s,
 		x->unusable ? "unusable" : x->enabled ? "records" : "disabled");
 	if (x->unusable)
 		ui_note("bitmap '%s' does not tell what changed: %s", x->name, x->unusable);

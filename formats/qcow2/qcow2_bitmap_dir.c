@@ -140,6 +140,47 @@ static int judge_names(const struct vd_qcow2 *s, const struct vd_qcow2_bitmaps *
 	return 0;
 }
 
+static int compare_tables(const void *a, const void *b)
+{
+	const struct vd_qcow2_bitmap *const *x = a, *const *y = b;
+
+	return (*x)->table_off < (*y)->table_off ? -1 : (*x)->table_off > (*y)->table_off;
+}
+
+static void shares(struct vd_qcow2_bitmap *b)
+{
+	b->shares_table = true;
+	if (!b->unusable)
+		b->unusable = "its table lies on that of another";
+}
+
+/* So that all tables together are no more than the file, however many bitmaps there are. */
+static int judge_overlaps(struct vd_qcow2_bitmaps *list, struct vd_error *e)
+{
+	vd_auto_free struct vd_qcow2_bitmap **by_place = NULL;
+	struct vd_qcow2_bitmap *last = NULL;
+	int r = vd_alloc(list->n, sizeof(*by_place), &by_place, e);
+	size_t n = 0;
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < list->n; i++)
+		if (list->at[i].has_table)
+			by_place[n++] = &list->at[i];
+	qsort(by_place, n, sizeof(*by_place), compare_tables);
+	for (size_t i = 0; i < n; i++) {
+		struct vd_qcow2_bitmap *b = by_place[i];
+
+		if (last && b->table_off < last->table_off + (uint64_t)last->table_size * 8) {
+			shares(last);
+			shares(b);
+		}
+		if (!last || b->table_off + (uint64_t)b->table_size * 8 > last->table_off + (uint64_t)last->table_size * 8)
+			last = b;
+	}
+	return 0;
+}
+
 static int read_directory(const struct vd_qcow2 *s, struct vd_qcow2_bitmaps *list, struct vd_error *e)
 {
 	uint64_t len = s->bitmaps_len;
@@ -160,7 +201,9 @@ static int read_directory(const struct vd_qcow2 *s, struct vd_qcow2_bitmaps *lis
 		err = take_entry(s, &r, &room, &list->at[list->n], e);
 	if (err == 0 && vd_reader_left(&r))
 		return vd_qcow2_bitmap_broken(s, e, s->bitmaps_off + r.pos, "the bitmap directory has bytes past its last entry");
-	return err < 0 ? err : judge_names(s, list, e);
+	if (err == 0)
+		err = judge_names(s, list, e);
+	return err < 0 ? err : judge_overlaps(list, e);
 }
 
 VD_DEFINE_CLEANUP(struct vd_qcow2_bitmaps, cleanup_bitmaps, vd_qcow2_bitmaps_free)

@@ -46,6 +46,7 @@ struct vd_qcow2_bitmap {
 	const uint8_t *extra;
 	const char *unusable;           /* why it says nothing about the disk; NULL: it holds */
 	bool has_table;                 /* the table is where one can be */
+	bool shares_table;              /* but another's is there, too */
 	bool is_held;                   /* qcow2_bitmap.c: in_use since this handle began to write */
 };
 

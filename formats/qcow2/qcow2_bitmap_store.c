@@ -76,7 +76,7 @@ static int drop_bitmap(struct work *w, const struct vd_qcow2_bitmap *b, struct v
 	uint64_t words[QCOW2_BATCH_BYTES / 8];
 	int r = 0;
 
-	if (!b->has_table)
+	if (!b->has_table || b->shares_table)
 		return 0;
 	for (uint64_t i = 0, n; i < b->table_size && r == 0; i += n) {
 		n = vd_min_u64(sizeof(words) / 8, b->table_size - i);

@@ -20,6 +20,8 @@
 
 #define DEFAULT_BITS_MAX 16     /* 64 KiB, and at least 4 KiB: as qemu chooses */
 #define DEFAULT_BITS_MIN 12
+#define LOAD_COST 4096          /* of the smallest load, beside its bytes */
+#define COUNT_COST_MAX (UINT64_C(4) << 30)      /* a list: what is dirty in a hostile image could be counted for hours */
 
 static int list_entries(struct vd_image *img, struct vd_bitmap_entry **out, size_t *n, struct vd_error *e)
 {
@@ -274,6 +276,7 @@ static int load(struct vd_bitmap_look *l, uint64_t part, struct vd_error *e)
 		l->n_parts = 0;
 	else
 		add_recorded(l);
+	l->loaded += LOAD_COST + (l->what == VD_BITS_MIXED ? img->info.unit : 0);
 	return r;
 }
 
@@ -337,24 +340,28 @@ int vd_bitmap_look_at(struct vd_bitmap_look *l, uint64_t at, uint64_t limit, boo
 
 /* ---- the list --------------------------------------------------------------------------------------------- */
 
-static int count_dirty(struct vd_image *img, const struct vd_bitmap_entry *b, size_t i, uint64_t *bytes, struct vd_error *e)
+/* *cost goes up by what it has taken. Past the bound it is not counted on. */
+static int count_dirty(struct vd_image *img, const struct vd_bitmap_entry *b, size_t i, uint64_t *cost, uint64_t *bytes,
+		       struct vd_error *e)
 {
 	vd_auto_look struct vd_bitmap_look l = { 0 };
-	uint64_t size = img->info.size;
+	uint64_t size = img->info.size, at = 0;
 	int r = look_at_entry(&l, img, b, i, e);
 
-	*bytes = 0;
-	for (uint64_t at = 0, end; at < size && r == 0; at = end) {
+	for (uint64_t end; at < size && r == 0 && *cost + l.loaded < COUNT_COST_MAX; at = end) {
 		bool is_dirty = false;
 
 		r = vd_bitmap_look_at(&l, at, size, &is_dirty, &end, e);
 		*bytes += r == 0 && is_dirty ? end - at : 0;
 	}
+	*cost += l.loaded;
+	if (r == 0 && at < size)
+		*bytes = VD_BITMAP_NOT_COUNTED;
 	return r;
 }
 
 /* One whose bits cannot be found does not hold, which is an answer. */
-static int describe(struct vd_image *img, const struct vd_bitmap_entry *b, size_t i, struct vd_bitmap *out,
+static int describe(struct vd_image *img, const struct vd_bitmap_entry *b, size_t i, uint64_t *cost, struct vd_bitmap *out,
 		    struct vd_error *e)
 {
 	int r = 0;
@@ -363,7 +370,7 @@ static int describe(struct vd_image *img, const struct vd_bitmap_entry *b, size_
 	out->enabled = b->is_enabled;
 	out->unusable = b->unusable;
 	if (!b->unusable)
-		r = count_dirty(img, b, i, &out->dirty_bytes, e);
+		r = count_dirty(img, b, i, cost, &out->dirty_bytes, e);
 	if (r == VD_EBITMAP) {
 		out->unusable = "its table breaks a rule of the format";
 		out->dirty_bytes = 0;
@@ -376,6 +383,7 @@ static int list_all(struct vd_image *img, struct vd_bitmap **list, size_t *n, st
 {
 	vd_auto_free struct vd_bitmap_entry *entries = NULL;
 	vd_auto_free struct vd_bitmap *out = NULL;
+	uint64_t cost = 0;
 	size_t bytes = 0;
 	char *room;
 	int r = list_entries(img, &entries, n, e);
@@ -390,7 +398,7 @@ static int list_all(struct vd_image *img, struct vd_bitmap **list, size_t *n, st
 	for (size_t i = 0; i < *n && r == 0; i++) {
 		out[i].name = strcpy(room, entries[i].name);
 		room += strlen(room) + 1;
-		r = describe(img, &entries[i], i, &out[i], e);
+		r = describe(img, &entries[i], i, &cost, &out[i], e);
 	}
 	if (r == 0)
 		*list = vd_steal(&out);

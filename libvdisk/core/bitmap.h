@@ -36,6 +36,7 @@ struct vd_bitmap_look {
 	uint64_t part, n_parts;         /* those that `what` is said of */
 	enum vd_bits what;
 	uint8_t *raw;
+	uint64_t loaded;                /* bytes, about: what the look has cost */
 };
 /* VD_ENOENT; VD_EBITMAP when it does not hold. Freed by vd_bitmap_look_free(), also after a failure. */
 int vd_bitmap_look_open(struct vd_bitmap_look *l, struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;

@@ -692,10 +692,11 @@ VD_PUBLIC int vd_header_restore(struct vd_image *img, const char *path, const st
  * program that does not know bitmaps makes all of them unusable, too. Snapshots leave them alone; applying one makes
  * the whole disk dirty in those that are enabled, and so is what a disk that grows has more. They are not encrypted, and need no key.
  */
+#define VD_BITMAP_NOT_COUNTED UINT64_MAX
 struct vd_bitmap {
 	const char *name;
 	uint64_t granularity;           /* 0: none that is possible */
-	uint64_t dirty_bytes;           /* 0 of one that is unusable */
+	uint64_t dirty_bytes;           /* 0 of one that is unusable; VD_BITMAP_NOT_COUNTED: there is too much to look through */
 	const char *unusable;           /* why it does not tell what changed; NULL: it does */
 	bool enabled;
 };

@@ -60,6 +60,31 @@ static void describe(struct vd_image *img)
 	}
 }
 
+static void ask_bitmaps(struct vd_image *img)
+{
+	struct vd_bitmap *list;
+	struct vd_extent x[16];
+	struct vd_error e;
+	size_t n, got;
+
+	if (vd_bitmap_list(img, &list, &n, &e) < 0)
+		return;
+	for (size_t i = 0; i < n && i < CALLS_MAX; i++)
+		if (vd_image_extents_since(img, list[i].name, 0, vd_image_size(img), x, 16, &got, &e) < 0)
+			continue;
+	vd_bitmap_list_free(list);
+}
+
+static void change_bitmaps(struct vd_image *img)
+{
+	const char *const source = "fuzz";
+	struct vd_error e;
+
+	if (vd_bitmap_create(img, source, 512, 0, &e) == 0 && vd_bitmap_merge(img, source, NULL, &source, 1, &e) == 0 &&
+	    vd_bitmap_clear(img, source, &e) == 0 && vd_bitmap_remove(img, source, &e) == 0)
+		return;
+}
+
 /* At the start, in the middle, at the end; reads of what cannot be read fail and that is all. */
 static void each_part(struct vd_image *img, int (*act)(struct vd_image *img, uint64_t off, size_t len, struct vd_error *e))
 {
@@ -98,12 +123,16 @@ static void work_on(struct vd_host *host, const struct vd_format *format)
 
 		if (!img)
 			continue;
-		if (flags[i] == VD_OPEN_METADATA)
+		if (flags[i] == VD_OPEN_METADATA) {
 			describe(img);
-		else
+			ask_bitmaps(img);
+		} else {
 			each_part(img, read_part);
-		if (flags[i] == VD_OPEN_WRITE)
+		}
+		if (flags[i] == VD_OPEN_WRITE) {
 			each_part(img, write_part);
+			change_bitmaps(img);
+		}
 		if (vd_image_close(img, &e) < 0)
 			continue;
 	}

@@ -3,6 +3,7 @@
 #include "tests/support/bitmaps.h"
 #include "tests/support/qcow2_bytes.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #define qcow2 (&vd_format_qcow2)
@@ -505,6 +506,60 @@ static void what_is_too_large_for_qemu_is_refused(void **state)
 	disk_close(img);
 }
 
+/* ---- beside others ---------------------------------------------------------------------------------------- */
+
+struct writer {
+	pthread_t thread;
+	struct vd_image *img;
+	uint64_t first;                 /* of the pieces: it writes every fourth */
+	bool failed;
+};
+
+static void *write_and_ask(void *arg)
+{
+	struct writer *w = arg;
+	struct vd_extent x;
+	size_t n;
+
+	for (uint64_t i = w->first; i < 64 && !w->failed; i += 4) {
+		w->failed = vd_image_pwrite(w->img, "x", 1, i * 64 * KIB + 512, NULL) < 0;
+		w->failed |= vd_image_extents_since(w->img, "b", i * 64 * KIB + 512, 1, &x, 1, &n, NULL) < 0;
+		w->failed |= !(x.flags & VD_EXTENT_DIRTY);
+	}
+	return NULL;
+}
+
+static void writers_see_what_they_wrote_beside_acts(void **state)
+{
+	const char *const source = "b";
+	struct writer writers[4] = { 0 };
+	struct vd_image *img = start();
+	struct vd_error e;
+	char name[16];
+
+	(void)state;
+	for (uint64_t i = 0; i < 4; i++) {
+		writers[i] = (struct writer){ .img = img, .first = i };
+		pthread_create(&writers[i].thread, NULL, write_and_ask, &writers[i]);
+	}
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		bitmap_make(img, name, 512);
+		expect_ok(vd_bitmap_merge(img, name, NULL, &source, 1, &e), &e);
+		(void)bitmaps_of(img);
+		expect_ok(vd_image_resize(img, SIZE + 4096 * (i % 3), VD_RESIZE_SHRINK, &e), &e);
+	}
+	for (int i = 0; i < 4; i++) {
+		pthread_join(writers[i].thread, NULL);
+		assert_false(writers[i].failed);
+	}
+	expect_ok(vd_image_resize(img, SIZE, VD_RESIZE_SHRINK, &e), &e);
+	assert_string_equal(dirty_since(img, "b"), "0+4194304");
+	img = again(img, 0);
+	assert_string_equal(dirty_since(img, "b"), "0+4194304");
+	disk_close(img);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, disks_start, disks_stop)
@@ -530,6 +585,7 @@ int main(void)
 		T(control_handles_need_no_key_and_readers_change_nothing),
 		T(a_table_larger_than_a_refcount_block_counts_finds_its_place),
 		T(what_is_too_large_for_qemu_is_refused),
+		T(writers_see_what_they_wrote_beside_acts),
 	};
 
 	return cmocka_run_group_tests_name("bitmap", tests, NULL, NULL);

@@ -230,6 +230,27 @@ static void extra_data_that_is_said_to_be_compatible_is_kept(void **state)
 	disk_close(img);
 }
 
+/* Each is small, all of them together would be read for ever. */
+static void tables_that_many_share_are_not_read(void **state)
+{
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	make();
+	bytes_put("d", directory() + 32, 8, table());
+	bytes_put("d", directory() + 32 + 17, 1, 9);
+	img = disk_open(qcow2, "d", VD_OPEN_WRITE);
+	assert_string_equal(why_unusable(img, "a"), "its table lies on that of another");
+	assert_string_equal(why_unusable(img, "b"), "its table lies on that of another");
+	disk_write(img, 100000, 1, 7);
+	expect_ok(vd_bitmap_remove(img, "a", &e), &e);
+	expect_ok(vd_bitmap_remove(img, "b", &e), &e);
+	disk_close(img);
+	/* The last one that is left gives back what they shared; nothing leads to the table that b had. */
+	expect_leaks("d", 1);
+}
+
 /* ---- many at a time --------------------------------------------------------------------------------------- */
 
 /* A number that means something there, or noise. */
@@ -304,6 +325,7 @@ int main(void)
 		T(what_breaks_a_rule_is_told),
 		T(broken_ones_hold_for_nobody_after_a_write),
 		T(broken_ones_can_be_removed),
+		T(tables_that_many_share_are_not_read),
 		T(extra_data_that_is_said_to_be_compatible_is_kept),
 		T(damaged_bitmaps_end_in_an_error_or_are_taken),
 	};
