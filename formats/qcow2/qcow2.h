@@ -47,6 +47,7 @@
 #define QCOW2_V3_LENGTH         104     /* least header_length of version 3 */
 #define QCOW2_OWN_LENGTH        112     /* what is written here, and by qemu since 5.1: with compression_type */
 #define QCOW2_AT_REFT_OFF       48      /* reft_off:u64 reft_clusters:u32 */
+#define QCOW2_AT_SNAP_OFF       64
 #define QCOW2_AT_INCOMPAT       72
 #define QCOW2_AT_AUTOCLEAR      88
 

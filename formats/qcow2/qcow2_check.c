@@ -419,15 +419,19 @@ static int check_external(struct check *k, struct vd_error *e)
 
 /* ---- the whole ------------------------------------------------------------------------------------------ */
 
-static int check_marks(struct check *k, struct vd_error *e)
+static int check_header(struct check *k, struct vd_error *e)
 {
 	struct vd_finding f = {
-		.kind = VD_FOUND_DIRTY, .severity = VD_SEVERITY_CORRUPTION, .can_mend = true, .has_entry = true,
-		.entry_off = QCOW2_AT_INCOMPAT,
+		.kind = VD_FOUND_CONTRADICTION, .severity = VD_SEVERITY_CORRUPTION, .can_mend = true, .has_entry = true,
+		.entry_off = QCOW2_AT_SNAP_OFF,
 	};
 	int r = 0;
 
-	if (k->s->h.incompat & QCOW2_INCOMPAT_DIRTY)
+	if (vd_qcow2_snap_off_is_odd(&k->s->h))
+		r = tell(k, &f, e, "the header has no snapshots, but a place for their table, inside a cluster");
+	f.kind = VD_FOUND_DIRTY;
+	f.entry_off = QCOW2_AT_INCOMPAT;
+	if (r == 0 && k->s->h.incompat & QCOW2_INCOMPAT_DIRTY)
 		r = tell(k, &f, e, "the image was not closed cleanly: its refcounts are not to be trusted");
 	f.kind = VD_FOUND_CORRUPT;
 	/* It goes with the last fault. */
@@ -477,6 +481,6 @@ int vd_qcow2_check(void *st, struct vd_check *c, struct vd_error *e)
 	if (r == 0)
 		r = check_external(&k, e);
 	if (r == 0)
-		r = check_marks(&k, e);
-	return r < 0 ? r : c->progress(c, 1, 1, e);
+		r = check_header(&k, e);
+	return r < 0 ? r : c->progress(c, atomic_load(&s->host_end), atomic_load(&s->host_end), e);
 }

@@ -35,6 +35,12 @@ bool vd_qcow2_clash_is_mendable(uint16_t uses);
 /* ... and cannot even begin: it would move the very table that makes an L2 table's place be known for wrong. */
 bool vd_qcow2_clash_blocks(uint16_t uses);
 
+/* Nothing that is needed, and qemu stumbles over it. */
+static inline bool vd_qcow2_snap_off_is_odd(const struct vd_qcow2_header *h)
+{
+	return !h->n_snapshots && h->snap_off & ((UINT64_C(1) << h->cluster_bits) - 1);
+}
+
 /* The copied flag that an entry of the disk should have. refcount: of the cluster that it names. */
 static inline bool vd_qcow2_wants_copied(uint64_t refs, uint64_t refcount, uint64_t max)
 {

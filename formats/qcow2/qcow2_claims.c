@@ -197,6 +197,9 @@ static int visit_l1_entry(struct visitor *x, uint64_t word, struct l1_entry *ent
 	struct vd_error what;
 	int r = 0, bad = 0;
 
+	if (word == QCOW2_COPIED)
+		r = found_about(x, &ref, vd_qcow2_corrupt(s, &what, at, "L1 entry %" PRIu32 " owns a table, but names none",
+							  entry->index), &what, e);
 	if (word & QCOW2_L1_RESERVED)
 		r = found_about(x, &ref, vd_qcow2_corrupt(s, &what, at, "L1 entry %" PRIu32 " is 0x%016" PRIx64
 							  ", which has reserved bits set", entry->index, word), &what, e);
@@ -273,7 +276,8 @@ static int visit_views(struct visitor *x, struct vd_error *e)
 	if (r < 0) {
 		/* The last one is not whole, and what would follow it cannot be found. */
 		n = n ? n - 1 : 0;
-		list.table_len = n ? list.at[n].at - s->h.snap_off : 0;
+		list.table_len = vd_max_u64(n ? list.at[n].at - s->h.snap_off : 0,
+					    s->h.n_snapshots * (uint64_t)QCOW2_SNAPSHOT_BYTES_MIN);
 		r = found(x, QCOW2_REF_SNAPSHOTS, what.has_offset ? what.offset : 64, r, &what, e);
 	}
 	if (r == 0)
@@ -336,6 +340,12 @@ static int visit_bitmap_word(struct visitor *x, const struct vd_qcow2_bitmap *b,
 	return r < 0 || !off ? r : tell_area(x, QCOW2_REF_BITMAP_BITS, off, s->cluster_size, at, e);
 }
 
+/* Not because of what has happened to it, or of what only later programs know. */
+static bool is_impossible(const struct vd_qcow2_bitmap *b)
+{
+	return b->unusable && !(b->flags & QCOW2_BITMAP_IN_USE) && (!b->extra_len || b->flags & QCOW2_BITMAP_EXTRA_COMPATIBLE);
+}
+
 static int visit_bitmap(struct visitor *x, const struct vd_qcow2_bitmap *b, struct vd_error *e)
 {
 	uint64_t words[QCOW2_BATCH_BYTES / 8];
@@ -346,6 +356,12 @@ static int visit_bitmap(struct visitor *x, const struct vd_qcow2_bitmap *b, stru
 	if (!b->has_table) {
 		vd_qcow2_bitmap_broken(x->s, &what, entry_off, "the bitmap '%s' has no table where one can be", b->name);
 		return found(x, QCOW2_REF_BITMAP_TABLE, entry_off, VD_EBITMAP, &what, e);
+	}
+	if (is_impossible(b)) {
+		vd_qcow2_bitmap_broken(x->s, &what, b->at, "the bitmap '%s' cannot be: %s", b->name, b->unusable);
+		r = found(x, QCOW2_REF_BITMAP_TABLE, b->at, VD_EBITMAP, &what, e);
+		if (r < 0)
+			return r;
 	}
 	r = tell_area(x, QCOW2_REF_BITMAP_TABLE, b->table_off, (uint64_t)b->table_size * 8, entry_off, e);
 	for (uint64_t first = 0, n; first < b->table_size && r == 0; first += n) {

@@ -86,8 +86,12 @@ size_t vd_qcow2_entry_faults(const struct vd_qcow2 *s, const struct vd_qcow2_ref
 		if (word.first & QCOW2_L1_RESERVED)
 			add(&j, VD_FOUND_RESERVED, "has reserved bits set", true);
 		right->first &= ~QCOW2_L1_RESERVED;
-		if (ref->host_off)
+		if (ref->host_off) {
 			judge_place(&j, ref->host_off);
+		} else if (word.first & QCOW2_COPIED) {
+			add(&j, VD_FOUND_CONTRADICTION, "has the copied flag, but leads to no table", true);
+			right->first &= ~QCOW2_COPIED;
+		}
 	} else if (ref->cluster->is_packed) {
 		judge_packed(&j, ref, word, right);
 	} else {

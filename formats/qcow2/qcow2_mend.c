@@ -615,9 +615,11 @@ int vd_qcow2_mend(void *st, enum vd_repair repair, struct vd_check *c, struct vd
 	if (r < 0 || m.is_blocked)
 		return r;
 	h.incompat &= ~(QCOW2_INCOMPAT_DIRTY | (c->report->not_mendable ? 0 : QCOW2_INCOMPAT_CORRUPT));
+	if (vd_qcow2_snap_off_is_odd(&h))
+		h.snap_off = 0;
 	if (m.changes)
 		r = bring_into_force(&m, &h, e);
-	if (r < 0 || (!m.changes && h.incompat == s->h.incompat))
+	if (r < 0 || (!m.changes && h.incompat == s->h.incompat && h.snap_off == s->h.snap_off))
 		return r;
 	c->report->changed = true;
 	return vd_qcow2_switch(s, &h, e);

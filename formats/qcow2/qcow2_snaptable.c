@@ -8,6 +8,7 @@
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/base/cursor.h"
 
+#define EXTRA_DISK_SIZE 16              /* vm_state_size, disk_size */
 #define EXTRA_KNOWN 24                  /* vm_state_size, disk_size, icount */
 #define EXTRA_MAX 1024u                 /* qemu's limits: block/qcow2.h */
 #define TABLE_MAX (64u << 20)
@@ -100,6 +101,9 @@ static int read_entry(const struct vd_qcow2 *s, uint64_t *at, struct vd_qcow2_sn
 	n->vm_state_size = vd_read_be32(&r);
 	extra = vd_read_be32(&r);
 	len = (uint64_t)extra + id_len + name_len;
+	/* Version 3 has the disk's size (spec "Snapshots"); without an L1 table there is no disk. */
+	if ((s->h.version > 2 && extra < EXTRA_DISK_SIZE) || (!n->l1_size && s->h.size))
+		return vd_qcow2_corrupt(s, e, *at, "a snapshot table entry is not complete");
 	if (extra > EXTRA_MAX || !vd_range_inside(*at + sizeof(fixed), len, limit))
 		return vd_qcow2_corrupt(s, e, *at, "a snapshot table entry of %" PRIu64 " bytes is too large", len);
 	err = vd_alloc(len + 1, 1, &var, e);

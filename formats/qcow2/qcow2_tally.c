@@ -118,7 +118,7 @@ static int take(struct vd_qcow2_visit *v, const struct vd_qcow2_ref *ref, struct
 		r = t->each(t->ctx, ref, e);
 	/* Tables are visited in the order in which they lie. */
 	if (r == 0 && t->progress && ref->kind == QCOW2_REF_CLUSTER)
-		r = t->progress(t->ctx, nth * host_end + ref->entry_off, t->n_windows * host_end, e);
+		r = t->progress(t->ctx, host_end / t->n_windows * nth + ref->entry_off / t->n_windows, host_end, e);
 	return r;
 }
 
