@@ -97,12 +97,12 @@ static const struct opt *options_of(const char *format)
 
 int newimage_judge_format(const char *format, struct vd_error *e)
 {
-	char known[256] = "luks";
+	char known[256] = "luks, ova";
 	size_t used = strlen(known);
 	const char *name;
 	int r;
 
-	if (!strcmp(format, "luks") || vd_format_is_writable(format))
+	if (!strcmp(format, "luks") || !strcmp(format, "ova") || vd_format_is_writable(format))
 		return 0;
 	for (size_t i = 0; (name = vd_format_name(i)) && used < sizeof(known); i++)
 		if (vd_format_is_writable(name))

@@ -9,6 +9,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/core/keysrc.h"
+#include "libvdisk/core/package.h"
 #include "libvdisk/core/registry.h"
 
 #define SECTOR 512                      /* guests and peers count the disk in sectors */
@@ -34,6 +35,11 @@ static int judge_encryption(const struct vd_create_opts *o, bool encrypted, bool
 	return 0;
 }
 
+static bool is_package(const struct vd_create_opts *o)
+{
+	return o->format && !strcmp(o->format, "ova");
+}
+
 int vd_create_judge(const struct vd_create_opts *o, bool encrypted, const struct vd_format **format, struct vd_error *e)
 {
 	if (o->struct_size != sizeof(*o))
@@ -41,7 +47,7 @@ int vd_create_judge(const struct vd_create_opts *o, bool encrypted, const struct
 	if (!o->format)
 		return vd_fail(e, VD_EARG, "the format of the new image is not named");
 	if (!*format)
-		*format = vd_registry_find(!strcmp(o->format, "luks") ? "raw" : o->format);
+		*format = vd_registry_find(!strcmp(o->format, "luks") ? "raw" : is_package(o) ? "vmdk" : o->format);
 	if (!*format || !(*format)->create)
 		return vd_fail(e, VD_EUNSUPPORTED, "format '%s' cannot be created", o->format);
 	if (*format == &vd_format_raw && (o->backing_file || o->data_file))
@@ -192,39 +198,57 @@ static int start_output(struct vd_host *host, struct vd_image *img, const struct
 	vd_auto_io struct vd_io *io = NULL;
 	int r = vd_output_open(host, img->path, o->flags & VD_CREATE_REPLACE, &img->output, &io, e);
 
-	if (r < 0)
-		return r;
-	r = vd_set_new(&so, io, &img->set, e);
+	if (r == 0 && is_package(o))
+		r = vd_package_begin(img->path, &io, &img->package, e);
+	if (r == 0)
+		r = vd_set_new(&so, io, &img->set, e);
 	if (r < 0)
 		return r;
 	io = NULL;
 	return 0;
 }
 
+/* The disk in a package is one kind of VMDK. */
+static struct vd_create_opts opts_of_disk(const struct vd_create_opts *o)
+{
+	struct vd_create_opts disk = *o;
+
+	if (is_package(o)) {
+		disk.format = "vmdk";
+		disk.subformat = "streamOptimized";
+	}
+	return disk;
+}
+
+static int make(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *opts, struct vd_error *e)
+{
+	struct vd_create_opts disk = opts_of_disk(opts);
+	uint64_t size = 0;
+	int r = open_backing(host, img, &disk, e);
+
+	if (r == 0)
+		r = final_size(img, &disk, &size, e);
+	if (r == 0)
+		r = start_output(host, img, opts, e);
+	if (r == 0)
+		r = lay_out(host, img, &disk, size, e);
+	return r < 0 ? r : vd_image_learn_size(img, e);
+}
+
 int vd_image_create_on(struct vd_host *host, const struct vd_format *format, const char *path,
 		       const struct vd_create_opts *opts, struct vd_image **out, struct vd_error *e)
 {
 	vd_auto_image struct vd_image *img = NULL;
-	uint64_t size = 0;
 	int r = vd_create_judge(opts, opts->key, &format, e);
 
 	if (r == 0)
 		r = vd_image_alloc(path, &img, e);
 	if (r < 0)
 		return r;
-	host = host ? host : vd_host_os();
 	img->format = format;
 	img->writable = true;
 	img->fresh = true;
-	r = open_backing(host, img, opts, e);
-	if (r == 0)
-		r = final_size(img, opts, &size, e);
-	if (r == 0)
-		r = start_output(host, img, opts, e);
-	if (r == 0)
-		r = lay_out(host, img, opts, size, e);
-	if (r == 0)
-		r = vd_image_learn_size(img, e);
+	r = make(host ? host : vd_host_os(), img, opts, e);
 	if (r < 0)
 		return r;
 	*out = vd_steal(&img);

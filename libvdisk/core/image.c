@@ -4,13 +4,14 @@
  * Making new ones is create.c.
  */
 #include "libvdisk/core/image.h"
-#include "libvdisk/core/archive.h"
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/archive.h"
 #include "libvdisk/core/bitmap.h"
 #include "libvdisk/core/host.h"
+#include "libvdisk/core/package.h"
 #include "libvdisk/core/registry.h"
 #include "libvdisk/core/shape.h"
 
@@ -274,6 +275,8 @@ VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
 	/* What create() laid out is not flushed yet if nothing was written since. */
 	if (r == 0)
 		r = vd_image_commit_tables(img, e);
+	if (r == 0 && img->package)
+		r = vd_package_end(img->package, img->size, e);
 	/* The parts first: the image's own name is what makes the whole appear. */
 	for (size_t i = 0; i < img->n_parts && r == 0; i++)
 		r = vd_output_commit(&img->parts[i], e);
@@ -314,6 +317,7 @@ static void free_image(struct vd_image *img)
 	pthread_mutex_destroy(&img->commit);
 	pthread_cond_destroy(&img->commit_ended);
 	pthread_mutex_destroy(&img->begin);
+	vd_package_free(img->package);
 	free(img->parts);
 	free(img->path);
 	free(img);

@@ -61,6 +61,7 @@ struct vd_image {
 	bool is_control;                /* writable, but for its shape alone: no key, no parent */
 	bool is_repair;                 /* and that for vd_image_check() alone */
 	bool scrubs;                    /* what becomes free is overwritten first */
+	struct vd_package *package;     /* of a created image that is the disk in one; else NULL */
 	struct vd_output output;        /* the pending name of a created image */
 	struct vd_output *parts;        /* and of the other files that it consists of */
 	size_t n_parts;

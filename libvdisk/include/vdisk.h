@@ -215,7 +215,8 @@ enum vd_create_flag {
 struct vd_create_opts {
 	size_t struct_size;
 	unsigned flags;                 /* enum vd_create_flag */
-	const char *format;             /* a name of vd_format_name(), or "luks" (a LUKS container in raw: as "raw" with a key); required */
+	const char *format;             /* a name of vd_format_name(), or "luks" (a LUKS container in raw: as "raw" with a key), or
+					   "ova" (a stream-optimized VMDK in a package, with SHA-256 manifest); required */
 	const char *subformat;          /* one of the format's kinds: vhd and vhdx "dynamic" (default), "fixed"; vmdk
 					   "monolithicSparse" (default), "monolithicFlat", "twoGbMaxExtentSparse",
 					   "twoGbMaxExtentFlat", "vmfs", "streamOptimized" (a copy fills it). NULL: the default */
