@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vdisk convert: copies a disk into a new image of any format, encrypted or not. */
+#include "platforms.h"
 #include "transfer.h"
 #include "ui.h"
 #include "verbs.h"
@@ -8,7 +9,9 @@
 
 static const struct opt target[] = {
 	{ .name = "target-format", .letter = 'O', .kind = OPT_TEXT, .where = WHERE(target_format), .arg = "FMT",
-	  .help = "format of OUT: raw (default), qcow2, vmdk, vhd, vhdx or luks" },
+	  .help = "format of OUT: raw (default), qcow2, vmdk, vhd, vhdx, ova or luks" },
+	{ .name = "for", .kind = OPT_CHOICE, .where = WHERE(platform), .arg = "PLATFORM", .choices = platform_names,
+	  .help = "as it imports disks: esxi, workstation, hyperv, azure, proxmox, aws or gcp" },
 	{ 0 },
 };
 static const struct opt_group target_group = { "Output", target };
@@ -22,19 +25,24 @@ static const char *const examples[] = {
 	"vdisk convert -O qcow2 -c disk.raw disk.qcow2",
 	"vdisk convert -O qcow2 --key-file old --new-key-file new a.qcow2 b.qcow2",
 	"vdisk convert --passphrase-file pw overlay.qcow2 whole.raw",
+	"vdisk convert --for=azure disk.qcow2 disk.vhd",
+	"vdisk convert -O ova disk.qcow2 machine.ova",
 	NULL,
 };
 
 static int run(struct settings *s, struct vd_error *e)
 {
-	struct transfer t = {
-		.s = s, .label = "convert", .format = s->target_format ? s->target_format : "raw",
-		.credential = CREDENTIAL_NEW_KEY,
-	};
-	int r = transfer_open(&t, e);
+	struct transfer t = { .s = s, .label = "convert", .credential = CREDENTIAL_NEW_KEY };
+	int r = platforms_apply(s, e);
 
+	if (r < 0)
+		return r;
+	t.format = s->target_format ? s->target_format : "raw";
+	r = transfer_open(&t, e);
 	if (r == 0)
 		r = transfer_run(&t, e);
+	if (r == 0 && platforms_next_step(s))
+		ui_note("%s", platforms_next_step(s));
 	if (r == 0 && t.from_is_encrypted && !t.encrypt)
 		ui_note("%s was encrypted and %s is not: --encrypt would make it so", s->operands[0], s->operands[1]);
 	transfer_end(&t);

@@ -42,6 +42,7 @@ enum progress_how { PROGRESS_UNSAID, PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_LINE,
 /* The image that is made: options of its own and -o. */
 struct new_image {
 	uint64_t size;                  /* -o size= */
+	uint64_t size_unit;             /* it is a multiple of this; 0: any */
 	uint64_t cluster_size, refcount_bits, hw_version;
 	int compat;                     /* enum compat */
 	int compression;                /* enum vd_compression */
@@ -65,6 +66,7 @@ struct settings {
 
 	const char *format;             /* of the image that is read; create: of the new one */
 	const char *target_format;
+	int platform;                   /* convert --for: platforms.c */
 	const char *backing_format;
 	const char *second_format;
 	const char *snapshot;           /* of the image that is read; compare: of A */

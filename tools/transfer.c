@@ -140,6 +140,8 @@ static int size_of_output(const struct transfer *t, uint64_t *size, struct vd_er
 		return fail(e, VD_EARG, "size: the disk has %llu bytes, and %llu are wanted", (unsigned long long)*size,
 			    (unsigned long long)wanted);
 	*size = wanted ? wanted : *size;
+	if (t->s->made.size_unit && *size % t->s->made.size_unit)
+		*size += t->s->made.size_unit - *size % t->s->made.size_unit;
 	return 0;
 }
 
