@@ -216,7 +216,7 @@ static int status_of(const struct vd_check_report *rep)
 static int open_image(const struct settings *s, struct vd_image **img, struct vd_error *e)
 {
 	return s->repair ? source_open_repair(s, s->operands[0], s->format, img, e) :
-			   source_open_metadata(s, s->operands[0], s->format, img, e);
+			   source_open_tables(s, s->operands[0], s->format, img, e);
 }
 
 static int check(const struct settings *s, struct vd_image *img, struct lines *lines, struct vd_check_report *rep,

@@ -4,6 +4,7 @@
  * format is, is said in vmdk.h; what of it is read and written, in vmdk.md.
  */
 #include "formats/vmdk/vmdk.h"
+#include "formats/vmdk/vmdk_visit.h"
 
 #include <stdlib.h>
 
@@ -143,4 +144,6 @@ const struct vd_format vd_format_vmdk = {
 	.publish = vd_vmdk_publish,
 	.cancel = vd_vmdk_cancel,
 	.punch = vd_vmdk_punch,
+	.walk = vd_vmdk_walk,
+	.repair = &vd_vmdk_repair_ops,
 };

@@ -110,6 +110,7 @@ struct vd_vmdk_descriptor {
 struct vd_vmdk_area {
 	uint64_t off, end;
 };
+#define VMDK_SE_PARTS 5
 #define VMDK_AREAS_MAX 4                /* header, descriptor, GD, RGD */
 
 /* A sparse extent's tables. Offsets and lengths in bytes. */
@@ -119,8 +120,10 @@ struct vd_vmdk_sparse {
 	uint64_t gd_off, rgd_off;       /* rgd_off 0: none */
 	uint64_t n_tables;
 	uint64_t tables_off, grains_off;/* seSparse */
+	struct vd_vmdk_area se_parts[VMDK_SE_PARTS];    /* volatile header, journal's header, journal, free bitmap, back map */
 	uint32_t entries, entry_size;   /* of a table */
 	uint32_t version, flags;        /* hosted */
+	uint64_t overhead;              /* hosted: grains begin here, as the header says */
 	uint64_t desc_off, desc_len;    /* hosted: embedded descriptor; 0: none */
 	bool unclean;
 	struct vd_vmdk_area areas[VMDK_AREAS_MAX];
@@ -143,7 +146,7 @@ struct vd_vmdk {
 	struct vd_meta *meta;
 	const char *name;               /* of the image file, for messages after open */
 	struct vd_vmdk_descriptor d;
-	uint64_t desc_off;              /* of the text in file 0 */
+	uint64_t desc_off, text_len;    /* of the text in file 0; without the NULs behind it */
 	uint64_t size;
 	uint32_t unit;                  /* the largest grain; 1: flat extents only */
 	bool has_parent, is_embedded, is_lone_extent, is_packed, is_misaligned;

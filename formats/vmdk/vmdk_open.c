@@ -47,6 +47,8 @@ static int parse_at(struct vd_vmdk *s, struct vd_io *io, uint64_t off, uint64_t 
 	if (r == 0 && is_whole_file)
 		r = judge_end(text, e);
 	if (r == 0)
+		s->text_len = strnlen((const char *)text.p, text.len);
+	if (r == 0)
 		r = vd_vmdk_descriptor_parse(text, &s->d, e);
 	free((void *)text.p);
 	return r;

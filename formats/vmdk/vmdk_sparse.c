@@ -178,6 +178,8 @@ static int read_hosted(const uint8_t *raw, struct vd_io *io, uint64_t file_size,
 	sp->version = h.version;
 	sp->flags = h.flags;
 	sp->unclean = h.unclean;
+	if (!bytes_of(h.overhead, &sp->overhead))
+		sp->overhead = 0;
 	if (h.flags & VMDK_FLAG_COMPRESSED && sp->grain > VMDK_PACKED_GRAIN_MAX)
 		return vd_fail_at(e, VD_EUNSUPPORTED, 20, "compressed grains of %" PRIu64 " bytes are too large", sp->grain);
 	add_area(sp, 0, VMDK_HEADER_LEN);
@@ -241,11 +243,19 @@ static int judge_volatile(struct vd_io *io, const struct se_part *p, struct vd_e
 
 static int set_se_parts(struct vd_vmdk_sparse *sp, const struct se_part *parts, uint64_t file_size, struct vd_error *e)
 {
+	static const enum se_parts kept[VMDK_SE_PARTS] = {
+		SE_VOLATILE, SE_JOURNAL_HEADER, SE_JOURNAL, SE_BITMAP, SE_BACKMAP,
+	};
 	uint64_t gd_entries, tables_len;
 
 	if (!bytes_of(parts[SE_GTS].off, &sp->tables_off) || !bytes_of(parts[SE_GTS].len, &tables_len) ||
 	    !bytes_of(parts[SE_GRAINS].off, &sp->grains_off) || sp->tables_off > file_size || sp->grains_off > file_size)
 		return vd_fail(e, VD_ECORRUPT, "the grain tables or the grains do not begin inside the file");
+	for (int i = 0; i < VMDK_SE_PARTS; i++)
+		if (bytes_of(parts[kept[i]].off, &sp->se_parts[i].off) && bytes_of(parts[kept[i]].len, &sp->se_parts[i].end))
+			sp->se_parts[i].end += sp->se_parts[i].off;
+		else
+			sp->se_parts[i] = (struct vd_vmdk_area){ 0 };
 	gd_entries = vd_min_u64(parts[SE_GD].len, VMDK_SECTORS_MAX) * (VMDK_SECTOR / 8);
 	return set_directory(sp, parts[SE_GD].off, gd_entries, file_size, e);
 }

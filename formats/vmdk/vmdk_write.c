@@ -61,27 +61,13 @@ int vd_vmdk_begin_write(void *st, struct vd_error *e)
 	return r < 0 ? r : vd_set_flush(s->set, e);
 }
 
-/* Zeros at the end of the last grain were not written: readers that want it whole get it. */
-static int complete_file(struct vd_vmdk *s, struct vd_vmdk_extent *x, struct vd_error *e)
-{
-	uint64_t end = atomic_load(&x->sp.host_end), size = 0;
-	struct vd_io *io = vd_set_io(s->set, x->file);
-	int r = vd_io_size(io, &size, e);
-
-	return r < 0 || size >= end ? r : vd_io_truncate(io, end, e);
-}
-
 int vd_vmdk_end_write(void *st, struct vd_error *e)
 {
 	struct vd_vmdk *s = st;
-	int r = 0;
 
 	if (s->stream)
 		return vd_vmdk_stream_end(s, e);
-	for (size_t i = 0; i < s->n_extents && r == 0; i++)
-		if (has_tables_to_write(&s->extents[i]))
-			r = complete_file(s, &s->extents[i], e);
-	return r < 0 || s->is_fresh ? r : mark_unclean(s, 0, e);
+	return s->is_fresh ? 0 : mark_unclean(s, 0, e);
 }
 
 /* ---- reserving ------------------------------------------------------------------------------------------- */
@@ -122,14 +108,18 @@ static uint64_t stretch_of(const struct vd_vmdk_grain *grains, uint64_t n, uint6
 	return i;
 }
 
-/* Room for n grains at the end of the file. */
+/* Room for n grains at the end of the file, which grows at once: zeros in them need not be written, and readers find them whole. */
 static int new_grains(const struct vd_vmdk *s, struct vd_vmdk_extent *x, uint64_t n, uint64_t *host_off,
 		      struct vd_error *e)
 {
 	uint64_t at = atomic_load(&x->sp.host_end), end = at + n * x->sp.grain;
+	int r;
 
 	if (end / VMDK_SECTOR > UINT32_MAX)
 		return vd_fail(e, VD_ENOSPC, "%s has no room left that its tables can name: 2 TiB", vd_set_name(s->set, x->file));
+	r = vd_io_truncate(vd_set_io(s->set, x->file), end, e);
+	if (r < 0)
+		return r;
 	atomic_store(&x->sp.host_end, end);
 	*host_off = at;
 	return 0;

@@ -153,11 +153,10 @@ static int open_layer(struct vd_image *img, const struct vd_open_opts *opts, str
 	bool look = img->format == &vd_format_raw ? !opts->format || named_luks : !img->format->encrypts && !img->child;
 	int r = vd_layer_open(img, opts, look, e);
 
-	/* Its content is in files that were only named. */
-	if (r == VD_EREFERENCE && opts->flags & VD_OPEN_METADATA && !(opts->flags & VD_OPEN_FILES)) {
-		img->content_is_unknown = true;
-		return 0;
-	}
+	/* It may be a container, in which these would be bytes in clear. */
+	if (r == 0 && img->content_is_unknown && img->writable && !img->is_control)
+		return vd_fail(e, VD_EREADONLY, "%s: its beginning cannot be read, so it is not known whether it is encrypted",
+			       img->path);
 	if (r == 0 && img->layer.is_container && img->info.backing_file)
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: a LUKS container over a parent is not read: its holes would show noise",
 			       img->path);

@@ -9,6 +9,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/core/keysrc.h"
+#include "libvdisk/core/registry.h"
 #include "libvdisk/crypto/random.h"
 
 #define UNIT 512                        /* tweaks count 512-byte units whatever the sector size (LUKS2 spec, "sector_size") */
@@ -244,13 +245,22 @@ static int open_legacy_aes(struct vd_image *img, const struct vd_open_opts *opts
 	return vd_diskcipher_new(VD_DISKCIPHER_AES_CBC_PLAIN64, key.p, key.len, &img->layer.cipher, e);
 }
 
+/*
+ * A format with tables has disks that are damaged here and there, or whose files were only named: what can be read of the
+ * beginning decides. Where that is not even a sector, it is not known.
+ */
 static int holds_luks(struct vd_image *img, bool *yes, struct vd_error *e)
 {
 	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
 	uint64_t ignored;
 	int r = read_header_part(img, true, head, vd_min_u64(sizeof(head), img->info.size), 0, e);
 
-	*yes = r == 0 && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
+	if (r < 0 && r != VD_ENOMEM && img->format != &vd_format_raw) {
+		memset(head, 0, sizeof(head));
+		img->content_is_unknown = read_header_part(img, true, head, vd_min_u64(UNIT, img->info.size), 0, NULL) < 0;
+		r = 0;
+	}
+	*yes = r == 0 && !img->content_is_unknown && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
 	return r;
 }
 

@@ -408,7 +408,7 @@ struct vd_info {
 	uint64_t file_size;             /* length of the image file */
 	uint32_t cluster_size;          /* allocation unit; 0: none */
 	enum vd_encryption encryption;
-	bool is_encryption_unknown;     /* a container would be in files that were not opened: VD_OPEN_FILES */
+	bool is_encryption_unknown;     /* a container would begin where nothing can be read; without VD_OPEN_FILES in files that were not opened */
 	bool is_container;              /* a LUKS container as content, not a format's own encryption */
 	struct vd_luks_info luks;
 	const char *backing_file, *backing_format, *data_file;   /* as the image names them, or NULL */
