@@ -68,14 +68,22 @@ static int move_bat(struct vd_vhdx *s, uint64_t n_entries, struct vd_error *e)
 	return r;
 }
 
+static int clear_entries(struct vd_vhdx *s, uint64_t from, uint64_t to, struct vd_error *e)
+{
+	return from < to ? vd_meta_zero(s->meta, 0, vd_vhdx_entry_off(s, from), (to - from) * 8, VD_RANK_LEAF, e) : 0;
+}
+
 /* Entries that no disk reached so far mean nothing; of a fixed disk the new blocks are there, too. */
 static int write_entries(struct vd_vhdx *s, uint64_t size, struct vd_error *e)
 {
 	uint64_t first = s->size / s->block_size + (s->size % s->block_size != 0);
 	uint64_t end = size / s->block_size + (size % s->block_size != 0);
-	uint64_t from = vd_vhdx_block_entry(s, first - 1) + 1, to = vd_vhdx_n_entries(s, size);
-	int r = vd_meta_zero(s->meta, 0, vd_vhdx_entry_off(s, from), (to - from) * 8, VD_RANK_LEAF, e);
+	uint64_t to = vd_vhdx_n_entries(s, size), bitmap = vd_vhdx_bitmap_entry(s, (first - 1) / s->chunk_ratio);
+	/* That of the last chunk's bitmap was in use before blocks behind came to it. */
+	int r = clear_entries(s, vd_vhdx_block_entry(s, first - 1) + 1, vd_min_u64(bitmap, to), e);
 
+	if (r == 0)
+		r = clear_entries(s, bitmap + 1, to, e);
 	if (r < 0 || !s->leaves_allocated)
 		return r;
 	r = vd_vhdx_extend(s, s->data_end + (end - first) * s->block_size, e);

@@ -69,7 +69,7 @@ static const struct act {
 /* Ones that have little in common. */
 static const char *const kinds[] = {
 	"qcow2", "qcow2 512", "qcow2 4k refcount 64", "qcow2 extended l2 over raw", "qcow2 deflate", "qcow2 v2 over raw",
-	"qcow2 luks",
+	"qcow2 luks", "vhd 4k", "vhd fixed", "vhd over vhd", "vhdx", "vhdx fixed", "vhdx over vhdx",
 };
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -118,6 +118,8 @@ static uint64_t sum_image(const struct variant *v, struct vd_host *host)
 	struct vd_error e;
 	size_t n;
 
+	if (!v->format->snap)
+		return sum;
 	expect_ok(vd_image_open_on(host, v->format, "d", &opts, &img, &e), &e);
 	expect_ok(vd_snapshot_list(img, &list, &n, &e), &e);
 	for (size_t i = 0; i < n; i++)
@@ -128,6 +130,12 @@ static uint64_t sum_image(const struct variant *v, struct vd_host *host)
 }
 
 /* ---- the work ----------------------------------------------------------------------------------------- */
+
+/* Formats without snapshots only grow, as yet. */
+static bool knows(const struct variant *v, const struct act *act)
+{
+	return v->format->snap || act->run == do_grow;
+}
 
 /* A disk that shares some of its clusters with a snapshot and some not. Version 2 has no resize beside a snapshot. */
 static bool prepare(const struct variant *v, const struct act *act, struct model *m)
@@ -140,7 +148,7 @@ static bool prepare(const struct variant *v, const struct act *act, struct model
 		return false;
 	img = variant_open(v, VD_OPEN_WRITE);
 	model_write(m, img, 0, m->size / 2);
-	if (!is_resize || !(v->opts.flags & VD_CREATE_COMPAT_V2))
+	if (v->format->snap && (!is_resize || !(v->opts.flags & VD_CREATE_COMPAT_V2)))
 		expect_ok(vd_snapshot_create(img, "old", &e), &e);
 	model_write(m, img, m->size / 4, m->size / 3);
 	model_write(m, img, m->size - 700, 700);
@@ -166,9 +174,11 @@ struct sums {
 
 static void check_state(const struct variant *v, const struct act *act, const struct vd_crash *c, size_t nth, struct sums *s)
 {
-	struct qcow2_verdict verdict = qcow2_check(c->host, "d");
+	struct qcow2_verdict verdict = { 0 };
 	uint64_t sum;
 
+	if (v->format == &vd_format_qcow2)
+		verdict = qcow2_check(c->host, "d");
 	if (verdict.n_errors)
 		fail_msg("%s, %s, crash after %zu events, variant %u: %s", v->name, act->name, c->cut, c->variant, verdict.first);
 	sum = sum_image(v, c->host);
@@ -207,6 +217,8 @@ static void crash_leaves_before_or_after(void **state)
 		struct sums s = { 0 };
 		struct model m;
 
+		if (!knows(v, act))
+			continue;
 		assert_int_equal(disks_start(NULL), 0);
 		model_init(&m, v->size, i + 1);
 		assert_true(prepare(v, act, &m));

@@ -36,6 +36,7 @@ const struct target targets[] = {
 	{ "vmdk stream", VMDK, false, true, { .subformat = "streamOptimized" } },
 	{ "vmdk luks1", VMDK, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "vhdx", VHDX, false, false, { 0 } },
+	{ "vhdx luks1", VHDX, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "vhdx 1M", VHDX, false, false, { .cluster_size = 1024 * KIB } },
 	{ "vhdx fixed", VHDX, false, false, { .subformat = "fixed", .cluster_size = 1024 * KIB } },
 	{ "luks1", RAW, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },

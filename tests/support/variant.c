@@ -70,6 +70,8 @@ const struct variant variants[] = {
 	{ "vmdk luks1", VMDK, VARIANT_LUKS, 3 * MIB + TAIL, 64 * KIB, { .kdf = KDF } },
 	{ "vhdx", VHDX, 0, 4 * MIB + TAIL, MIB, { .cluster_size = MIB } },
 	{ "vhdx fixed", VHDX, 0, MIB + TAIL, 64 * KIB, { .subformat = "fixed", .cluster_size = MIB } },
+	{ "vhd luks1", VHD, VARIANT_LUKS, MIB + TAIL, 64 * KIB, { .cluster_size = 64 * KIB, .kdf = KDF } },
+	{ "vhdx luks1", VHDX, VARIANT_LUKS, MIB + TAIL, MIB, { .cluster_size = MIB, .kdf = KDF } },
 	{ "vhdx over vhdx", VHDX, VARIANT_OVER_SAME, 3 * MIB + TAIL, MIB, { .cluster_size = MIB } },
 	{ "luks1", RAW, VARIANT_LUKS, MIB + TAIL, 4 * KIB, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "luks2 4096", RAW, VARIANT_LUKS, MIB + 4096, 4 * KIB,
@@ -154,12 +156,14 @@ static void save(const struct variant *v, struct vd_host *mem)
 static const char *image_opts(const struct variant *v)
 {
 	if (v->format == VHD)
-		return "driver=vpc,file.filename=d";
+		return v->flags & VARIANT_LUKS ? "driver=luks,key-secret=s,file.driver=vpc,file.file.filename=d" :
+						 "driver=vpc,file.filename=d";
 	if (v->format == VMDK)
 		return v->flags & VARIANT_LUKS ? "driver=luks,key-secret=s,file.driver=vmdk,file.file.filename=d" :
 						 "driver=vmdk,file.filename=d";
 	if (v->format == VHDX)
-		return "driver=vhdx,file.filename=d";
+		return v->flags & VARIANT_LUKS ? "driver=luks,key-secret=s,file.driver=vhdx,file.file.filename=d" :
+						 "driver=vhdx,file.filename=d";
 	return v->flags & VARIANT_LUKS ? "driver=qcow2,file.filename=d,encrypt.key-secret=s" :
 					 "driver=qcow2,file.filename=d";
 }
