@@ -1,0 +1,179 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# VHD and VHDX between vdisk and qemu-img, both ways; libvhdi reads along where it is installed. What qemu gets wrong is
+# built by hand: tests/unit/test_vhd.c, test_vhdx.c.
+. "$SRCDIR/tests/support/lib.sh"
+. "$SRCDIR/tests/support/peers.sh"
+. "$SRCDIR/tests/support/json.sh"
+requires qemu-img qemu-io perl
+make_disk disk.raw
+printf secret > key
+
+driver() { case $1 in vhd) echo vpc ;; *) echo "$1" ;; esac; }
+
+# peers_read FORMAT RAW: qemu, and libvhdi if it is there, read of x.FORMAT what RAW holds, and no more.
+cat > read.py <<'PY'
+import pyvhdi, sys
+f = pyvhdi.file()
+f.open(sys.argv[1])
+if len(sys.argv) > 3:
+    p = pyvhdi.file()
+    p.open(sys.argv[3])
+    f.set_parent(p)
+with open(sys.argv[2], "rb") as raw:
+    sys.exit(f.read_buffer_at_offset(f.get_media_size(), 0) != raw.read())
+PY
+has_libvhdi() { /usr/bin/python3 -c 'import pyvhdi' 2>/dev/null; }
+libvhdi_reads() { ! has_libvhdi || /usr/bin/python3 read.py "$@"; }
+peers_read() {
+	qemu-img compare -q -f "$(driver "$1")" -F raw "x.$1" "$2" && libvhdi_reads "x.$1" "$2"
+}
+
+# ---- both ways, every kind
+
+from_qemu() { # FORMAT OPTIONS
+	rm -f "x.$1"
+	qemu-img convert -f raw -O "$(driver "$1")" -o "$2" disk.raw "x.$1" && reads_as "x.$1" disk.raw
+}
+to_peers() { # FORMAT OPTIONS
+	rm -f "x.$1"
+	"$VDISK" convert -q -O "$1" -o "$2" disk.raw "x.$1" && peers_read "$1" disk.raw && reads_as "x.$1" disk.raw
+}
+for o in subformat=dynamic,force_size=on subformat=fixed,force_size=on; do
+	check "reads vhd $o" from_qemu vhd "$o"
+done
+for o in subformat=dynamic subformat=fixed subformat=dynamic,block_size=1M subformat=dynamic,block_size=256M,log_size=4M; do
+	check "reads vhdx $o" from_qemu vhdx "$o"
+done
+for o in subformat=dynamic subformat=fixed block_size=512K block_size=4K; do
+	check "writes vhd $o" to_peers vhd "$o"
+done
+for o in subformat=dynamic subformat=fixed block_size=1M block_size=256M; do
+	check "writes vhdx $o" to_peers vhdx "$o"
+	qemu-img check -q x.vhdx
+	claim "and qemu-img check finds nothing wrong"
+done
+
+# Without force_size qemu rounds the disk up to a geometry, and says so by its creator.
+qemu-img convert -f raw -O vpc disk.raw chs.vhd && reads_as_qemu chs.vhd
+claim "a size by geometry is qemu's"
+
+# ---- what they are
+
+is_made() { # FORMAT KIND
+	"$VDISK" info --output=json "x.$1" > info.json && json_is info.json '$d->{format}' "$1" &&
+		json_is info.json '$d->{vdisk}{subformat}' "$2" && json_is info.json '$d->{"virtual-size"}' 8390144
+}
+for f in vhd vhdx; do
+	for k in dynamic fixed; do
+		rm -f "x.$f"
+		"$VDISK" convert -q -O $f -o subformat=$k disk.raw x.$f && is_made $f $k
+		claim "a $k $f is known by its bytes, with its exact size"
+	done
+done
+rm -f az.vhd
+"$VDISK" convert -q -O vhd --azure disk.raw az.vhd && [ "$(stat -c %s az.vhd)" -eq $((9 * 1048576 + 512)) ]
+claim "--azure makes a fixed disk of whole MiB"
+[ "$(field az.vhd $((9 * 1048576 + 48)) 8)" = 0000000000900000 ]
+claim "and its footer says so"
+check_fails 64 "--azure with a dynamic disk is refused" "$VDISK" convert -O vhd --azure -o subformat=dynamic disk.raw no.vhd
+check_fails 64 "--azure for another format is refused" "$VDISK" convert -O qcow2 --azure disk.raw no.qcow2
+check_fails 64 "a disk over 2040 GiB is no VHD" "$VDISK" create -f vhd no.vhd 2041G
+check_fails 64 "a disk over 64 TiB is no VHDX" "$VDISK" create -f vhdx no.vhdx 65T
+check_fails 64 "an unknown kind is refused" "$VDISK" create -f vhd -o subformat=thick no.vhd 1M
+
+check "the largest VHDX is made" "$VDISK" create -q -f vhdx big.vhdx 64T
+"$VDISK" map --output=json big.vhdx > big.json && [ "$(stat -c %b big.vhdx)" -lt 4096 ]
+claim "takes little room, and is mapped"
+
+# ---- written in place
+
+for f in vhd vhdx; do
+	for k in dynamic fixed; do
+		rm -f "x.$f"
+		cp disk.raw want.raw
+		"$VDISK" convert -q -O $f -o subformat=$k disk.raw x.$f
+		workload 7 8390144 > work
+		with_commands work "$imgio" -w "x.$f" > imgio.log && qemu_io -f raw want.raw < work && peers_read $f want.raw
+		claim "a $k $f that vdisk wrote to"
+		workload 8 8390144 > work
+		qemu_io -f "$(driver $f)" x.$f < work && qemu_io -f raw want.raw < work && reads_as x.$f want.raw
+		claim "a $k $f that qemu wrote to afterwards"
+	done
+done
+
+# ---- children
+
+for f in vhd vhdx; do
+	rm -f base.$f x.$f
+	cp disk.raw want.raw
+	"$VDISK" convert -q -O $f disk.raw base.$f && "$VDISK" create -q -f $f -b base.$f -F $f x.$f && reads_as x.$f disk.raw
+	claim "a new $f child reads as its parent"
+	workload 9 8390144 > work
+	with_commands work "$imgio" -w "x.$f" > imgio.log && qemu_io -f raw want.raw < work && reads_as x.$f want.raw
+	claim "a $f child that was written to"
+	[ $f = vhd ] || check "libvhdi reads the $f child" libvhdi_reads x.$f want.raw base.$f
+	mv base.$f away
+	check_fails 1 "a $f child without its parent is refused" "$VDISK" convert x.$f no.raw
+	mv away base.$f
+	cp base.$f kept
+	printf 'write -P 1 0 512\n' > work
+	with_commands work "$imgio" -w base.$f > imgio.log
+	check_fails 1 "a $f child whose parent was written since is refused" "$VDISK" convert x.$f no.raw
+	grep -q 'garbage' "$stderr"
+	claim "and it is said why"
+	mv kept base.$f
+	check "with the parent as it was the $f child opens" reads_as x.$f want.raw
+	"$VDISK" convert -q -O $f disk.raw base.$f --force
+	check_fails 1 "a $f child on another disk is refused" "$VDISK" convert x.$f no.raw
+done
+
+# libvhdi takes all eight sectors of a byte of a VHD's bitmap as they are when one is set.
+"$VDISK" convert -q -O vhd disk.raw base.vhd --force && "$VDISK" create -q -f vhd -b base.vhd -F vhd x.vhd --force
+workload 10 8380416 | awk '/write/ { i = NF - 1; $i -= $i % 4096; $NF += 4096 - $NF % 4096 } 1' > work
+cp disk.raw want.raw
+with_commands work "$imgio" -w x.vhd > imgio.log && qemu_io -f raw want.raw < work && libvhdi_reads x.vhd want.raw base.vhd
+claim "libvhdi reads the vhd child"
+
+# ---- larger
+
+for f in vhd vhdx; do
+	for k in dynamic fixed; do
+		rm -f "x.$f"
+		cp disk.raw want.raw
+		truncate -s 12M want.raw
+		"$VDISK" convert -q -O $f -o subformat=$k disk.raw x.$f
+		check "a $k $f grows" "$VDISK" resize -q x.$f 12M
+		check "and reads zeros where it is new" qemu-img compare -q -f $(driver $f) -F raw x.$f want.raw
+		check "to vdisk, too" reads_as x.$f want.raw
+		check_fails 63 "a $k $f does not shrink" "$VDISK" resize --shrink x.$f 4M
+	done
+done
+
+# ---- encrypted
+
+for f in vhd vhdx; do
+	for k in dynamic fixed; do
+		rm -f "x.$f"
+		check "encrypts a $k $f" "$VDISK" convert -q --encrypt --new-key-file key --pbkdf-iterations 1000 -O $f -o subformat=$k disk.raw x.$f
+		check "qemu opens the container in it" opens_as driver=luks,key-secret=s,file.driver=$(driver $f),file.file.filename=x.$f disk.raw
+		check "vdisk reads it" reads_as x.$f disk.raw --key-file key
+	done
+done
+
+# ---- damaged
+
+qemu-img convert -f raw -O vpc -o force_size=on disk.raw x.vhd
+truncate -s -512 x.vhd
+check "a dynamic vhd that lost its footer is read by the copy" reads_as x.vhd disk.raw
+printf 'write -P 7 0 1M\n' > work
+cp disk.raw want.raw
+with_commands work "$imgio" -w x.vhd > imgio.log && qemu_io -f raw want.raw < work && reads_as x.vhd want.raw &&
+	[ "$(field x.vhd $(($(stat -c %s x.vhd) - 512)) 8)" = 636f6e6563746978 ]
+claim "and gets it back when it is written to"
+qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on disk.raw x.vhd
+qemu-img convert -f raw -O vpc -o force_size=on disk.raw inner.vhd
+dd if=inner.vhd of=x.vhd bs=512 count=4 conv=notrunc status=none
+"$VDISK" info x.vhd | grep -q 'vhd, fixed'
+claim "a fixed vhd whose guest wrote a dynamic one into itself is fixed"
+done_testing
