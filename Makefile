@@ -131,7 +131,7 @@ check-run: all lint $(UNIT_BIN) $(PROG_BIN) $(REPLAY_BIN)
 
 # The long forms: every crash state, more of all that is random with seeds that change by the day, fuzzing. Some hours.
 NIGHT = VD_TEST_SECONDS=$${VD_TEST_SECONDS:-36000} VD_RANDOM_SEED=$${VD_RANDOM_SEED:-$$(date +%Y%m%d)} \
-        VD_RANDOM_OPS=$${VD_RANDOM_OPS:-10000} VD_CRASH_STATES=$${VD_CRASH_STATES:-0} VD_KILL_ROUNDS=$${VD_KILL_ROUNDS:-200}
+        VD_RANDOM_OPS=$${VD_RANDOM_OPS:-5000} VD_CRASH_STATES=$${VD_CRASH_STATES:-0} VD_KILL_ROUNDS=$${VD_KILL_ROUNDS:-200}
 nightly: deps
 	@$(MAKE) --no-print-directory nightly-run
 nightly-run: FUZZ_SECONDS = 1800

@@ -5,6 +5,8 @@
  */
 #include "libvdisk/core/image.h"
 
+#include <time.h>
+
 #include "libvdisk/base/cleanup.h"
 
 int vd_image_poisoned(const struct vd_image *img, struct vd_error *e)
@@ -37,13 +39,39 @@ static int commit_once(struct vd_image *img, struct vd_error *e)
 	return r;
 }
 
-/* With the lock held, which is not held while it runs. It serves all who have asked by now. */
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/*
+ * Those whom the last commit has served are likely on their way with the next write. Without a moment's patience they
+ * would miss this one, and the threads go on in two halves that wait for each other's commits.
+ */
+static void gather(struct vd_image *img)
+{
+	uint64_t until = now_ns() + img->commit_ns / 8;
+	struct timespec t = { (time_t)(until / 1000000000), (long)(until % 1000000000) };
+	int err = 0;
+
+	while (img->commits_asked - img->commits_done < img->n_flushers && !err)
+		err = pthread_cond_clockwait(&img->commit_asked, &img->commit, CLOCK_MONOTONIC, &t);
+}
+
+/* With the lock held, which is not held while it runs. It serves all who have asked by then. */
 static int lead_commit(struct vd_image *img, struct vd_error *e)
 {
-	uint64_t serves = img->commits_asked;
+	uint64_t serves, start, n;
 	int r;
 
 	img->is_committing = true;
+	gather(img);
+	serves = img->commits_asked;
+	n = serves - img->commits_done;
+	start = now_ns();
 	pthread_mutex_unlock(&img->commit);
 	r = commit_once(img, e);
 	/* Out of memory before anything was written harms nothing: the caller may flush again. */
@@ -53,6 +81,8 @@ static int lead_commit(struct vd_image *img, struct vd_error *e)
 	img->is_committing = false;
 	if (r == 0)
 		img->commits_done = serves;
+	img->commit_ns = now_ns() - start;
+	img->n_flushers = n + (img->commits_asked - serves);
 	/* All at once: those who are served go on, and one of the others leads. */
 	pthread_cond_broadcast(&img->commit_ended);
 	return r;
@@ -64,6 +94,7 @@ int vd_image_commit_tables(struct vd_image *img, struct vd_error *e)
 	uint64_t mine = ++img->commits_asked;
 	int r = 0;
 
+	pthread_cond_signal(&img->commit_asked);
 	while (r == 0 && img->commits_done < mine) {
 		if (img->is_committing) {
 			pthread_cond_wait(&img->commit_ended, &img->commit);

@@ -63,6 +63,7 @@ int vd_image_alloc(const char *path, struct vd_image **out, struct vd_error *e)
 	pthread_mutex_init(&img->alloc, NULL);
 	pthread_mutex_init(&img->commit, NULL);
 	pthread_cond_init(&img->commit_ended, NULL);
+	pthread_cond_init(&img->commit_asked, NULL);
 	pthread_mutex_init(&img->begin, NULL);
 	r = vd_strdup(path, &img->path, e);
 	if (r == 0)
@@ -314,6 +315,7 @@ static void free_image(struct vd_image *img)
 	pthread_cond_destroy(&img->lent_back);
 	pthread_mutex_destroy(&img->alloc);
 	pthread_mutex_destroy(&img->commit);
+	pthread_cond_destroy(&img->commit_asked);
 	pthread_cond_destroy(&img->commit_ended);
 	pthread_mutex_destroy(&img->begin);
 	vd_package_free(img->package);

@@ -72,10 +72,11 @@ struct vd_image {
 	unsigned n_lent;                /* I/Os under way whose call has returned; under lent_lock */
 	struct vd_rangelock *ranges;    /* guest bytes under write */
 	pthread_mutex_t alloc;          /* driver's reserve, publish, cancel, punch, freed; meta snapshot */
-	pthread_mutex_t commit;         /* of the next four (flush.c) */
-	pthread_cond_t commit_ended;
+	pthread_mutex_t commit;         /* of all that follows up to begin (flush.c) */
+	pthread_cond_t commit_asked, commit_ended;
 	bool is_committing;             /* one at a time; others wait for it, or for the next */
 	uint64_t commits_asked, commits_done;   /* every request up to the latter is durable */
+	uint64_t n_flushers, commit_ns; /* of the last one: whom it served and who came meanwhile; how long it took */
 	pthread_mutex_t begin;          /* begin_write once; the driver's list of bitmaps */
 	atomic_bool begun;
 	_Atomic(struct vd_dirty *) dirty;       /* what was written since, for bitmaps; NULL: none records */

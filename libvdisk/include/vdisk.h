@@ -325,7 +325,7 @@ VD_PUBLIC int vd_image_extents(struct vd_image *img, uint64_t off, uint64_t len,
 struct vd_queue;
 
 enum vd_queue_flag {
-	VD_QUEUE_NO_URING = 1,          /* threads alone, also where io_uring is to be had */
+	VD_QUEUE_NO_URING = 1,          /* threads alone, also where io_uring is to be had; for who forbids it to himself later */
 };
 struct vd_queue_opts {
 	size_t struct_size;

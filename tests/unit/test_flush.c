@@ -32,6 +32,7 @@ static void open_slow(unsigned flush_us)
 struct worker {
 	pthread_t thread;
 	unsigned number, n_rounds;
+	uint64_t first;                 /* cluster of all threads' first round */
 	int result;
 	struct vd_error e;
 };
@@ -44,7 +45,7 @@ static void *write_and_flush(void *arg)
 
 	memset(block, (int)w->number + 1, sizeof(block));
 	for (unsigned i = 0; i < w->n_rounds && w->result == 0; i++) {
-		w->result = vd_image_pwrite(img, block, BLOCK, ((uint64_t)i * N_THREADS + w->number + 1) * 65536, &w->e);
+		w->result = vd_image_pwrite(img, block, BLOCK, (w->first + i * N_THREADS + w->number) * 65536, &w->e);
 		if (w->result == 0)
 			w->result = vd_image_flush(img, &w->e);
 	}
@@ -53,31 +54,44 @@ static void *write_and_flush(void *arg)
 
 static struct worker workers[N_THREADS];
 
-static void run_workers(unsigned n, unsigned n_rounds)
+static void run_workers(unsigned n, unsigned n_rounds, uint64_t first)
 {
 	for (unsigned i = 0; i < n; i++) {
-		workers[i] = (struct worker){ .number = i, .n_rounds = n_rounds };
+		workers[i] = (struct worker){ .number = i, .n_rounds = n_rounds, .first = first };
 		assert_int_equal(pthread_create(&workers[i].thread, NULL, write_and_flush, &workers[i]), 0);
 	}
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(workers[i].thread, NULL);
 }
 
+/* How many flushes of the file the 64 take: two a commit. */
+static size_t count_flushes(uint64_t first)
+{
+	uint64_t tick = vd_record_tick(disks.record);
+
+	run_workers(N_THREADS, ROUNDS, first);
+	for (unsigned i = 0; i < N_THREADS; i++)
+		expect_ok(workers[i].result, &workers[i].e);
+	return disks_count(VD_OP_FLUSH, tick);
+}
+
 /*
- * While one commit runs, half of the threads gather for the next: some eight commits of two flushes each, where 64 would
- * be one for each call. Forty is what comes of it when those whom a commit has served have to queue up behind it.
+ * Five commits serve 64 calls: a leader waits a moment for those whom the last one has served. Without that patience it
+ * takes eight, with half of the threads in each; and 35 where those who were served queue up behind the next. On a
+ * busy machine a thread may be late, so the best of some tries counts.
  */
 static void threads_that_flush_share_commits(void **state)
 {
-	uint64_t tick;
+	size_t least = SIZE_MAX;
 
 	(void)state;
 	open_slow(20000);
-	tick = vd_record_tick(disks.record);
-	run_workers(N_THREADS, ROUNDS);
-	for (unsigned i = 0; i < N_THREADS; i++)
-		expect_ok(workers[i].result, &workers[i].e);
-	assert_in_range(disks_count(VD_OP_FLUSH, tick), 2, 32);
+	for (int i = 0; i < 5 && least > 14; i++) {
+		size_t n = count_flushes(1 + i * N_THREADS * ROUNDS);
+
+		least = n < least ? n : least;
+	}
+	assert_in_range(least, 2, 14);
 	slow.flush_us = 0;
 	for (unsigned i = 0; i < ROUNDS * N_THREADS; i++)
 		disk_expect(img, (i + 1) * 65536, BLOCK, i % N_THREADS + 1);
@@ -91,7 +105,7 @@ static void a_failed_commit_fails_all_who_wait(void **state)
 	(void)state;
 	open_slow(20000);
 	vd_fault_arm(disks.fault, &plan);
-	run_workers(N_THREADS, 1);
+	run_workers(N_THREADS, 1, 1);
 	vd_fault_arm(disks.fault, NULL);
 	for (unsigned i = 0; i < N_THREADS; i++)
 		assert_true(workers[i].result == VD_EIO || workers[i].result == VD_EPOISONED);
@@ -110,7 +124,7 @@ static void want_of_memory_harms_no_later_flush(void **state)
 	vd_alloc_fail_after(0);
 	expect_failure(vd_image_flush(img, &e), VD_ENOMEM, &e, "memory");
 	vd_alloc_fail_after(-1);
-	run_workers(N_THREADS, 1);
+	run_workers(N_THREADS, 1, 1);
 	for (unsigned i = 0; i < N_THREADS; i++)
 		expect_ok(workers[i].result, &workers[i].e);
 	disk_expect(img, SIZE / 2, BLOCK, 2);
