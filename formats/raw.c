@@ -44,7 +44,8 @@ static int raw_forecast(const struct vd_create *c, struct vd_forecast *f, struct
 {
 	(void)c;
 	(void)e;
-	*f = (struct vd_forecast){ .unit = 1, .is_full = true };
+	f->unit = 1;
+	f->is_full = true;
 	return 0;
 }
 

@@ -25,7 +25,7 @@ static const struct opt target[] = {
 static const struct opt_group target_group = { "What to do", target };
 
 static const struct opt_group *const groups[] = {
-	&target_group, &opts_in_clear, &opts_format, &opts_backing, &opts_sharing, &opts_keys, &opts_job, &opts_output_form,
+	&target_group, &opts_scrub, &opts_in_clear, &opts_format, &opts_backing, &opts_sharing, &opts_keys, &opts_job, &opts_output_form,
 	&opts_speech, NULL,
 };
 
@@ -97,8 +97,8 @@ static void print_done(const struct settings *s, const struct result *res)
 	struct json_object *j;
 
 	if (!ui_is_json()) {
-		ui_summary("%s: %s written to its backing file, %s", s->operands[0], size_show((double)res->outcome.written).s,
-			   s->keep ? "kept as it is" : "and emptied");
+		ui_summary("%s: %s written to its backing file, %s%s", s->operands[0], size_show((double)res->outcome.written).s,
+			   s->keep ? "kept as it is" : "and emptied", s->scrub ? "; freed space overwritten" : "");
 		return;
 	}
 	j = json_new();
@@ -106,6 +106,7 @@ static void print_done(const struct settings *s, const struct result *res)
 	json_put_text(j, "verb", "commit");
 	json_put_text(j, "image", s->operands[0]);
 	json_put_bool(j, "emptied", !s->keep);
+	json_put_bool(j, "scrubbed", s->scrub);
 	json_put_u64(j, "written", res->outcome.written);
 	json_put(j, "seconds", json_object_new_double(res->seconds));
 	json_print(j);
@@ -116,8 +117,11 @@ static int run(struct settings *s, struct vd_error *e)
 	struct result res = { .outcome.struct_size = sizeof(res.outcome) };
 	struct vd_image *img = NULL;
 	struct keys keys = { 0 };
-	int r = source_open_writable(s, s->operands[0], s->format, &keys, &img, e), closed;
+	int r, closed;
 
+	if (s->scrub && s->keep)
+		return fail(e, VD_EARG, "--scrub overwrites what becomes free, and with --keep nothing does");
+	r = source_open_writable(s, s->operands[0], s->format, &keys, &img, e);
 	if (r == 0)
 		r = commit(s, &keys, img, &res, e);
 	secrets_free(&keys);

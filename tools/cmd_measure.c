@@ -72,11 +72,14 @@ static void print_report(const struct vd_measure_report *m)
 		ui_line("required size: %llu (%s)", (unsigned long long)m->required, size_show((double)m->required).s);
 		ui_line("fully allocated size: %llu (%s)", (unsigned long long)m->fully_allocated,
 			size_show((double)m->fully_allocated).s);
+		if (m->bitmaps)
+			ui_line("bitmaps size: %llu (%s)", (unsigned long long)m->bitmaps, size_show((double)m->bitmaps).s);
 		return;
 	}
 	j = json_new();
 	json_put_u64(j, "required", m->required);
 	json_put_u64(j, "fully-allocated", m->fully_allocated);
+	json_put_u64(j, "bitmaps", m->bitmaps);
 	json_print(j);
 }
 

@@ -340,6 +340,21 @@ static int make_plan(struct plan *p, struct vd_error *e)
 	return lay_out(p, e);
 }
 
+/* Bits, a table of their clusters, and the directory, whose entries have 24 bytes and a name (spec "Bitmaps extension"). */
+static uint64_t bitmap_clusters(const struct plan *p, const struct vd_forecast *f)
+{
+	uint64_t n = 0, dir = 0;
+
+	for (size_t i = 0; i < f->n_bitmaps && p->h.version > 2; i++) {
+		uint64_t bits = div_up(p->h.size, f->bitmaps[i].granularity);
+		uint64_t clusters = div_up(div_up(bits, 8), p->cluster_size);
+
+		n += clusters + div_up(clusters * 8, p->cluster_size);
+		dir += vd_round_up(24 + strlen(f->bitmaps[i].name), 8);
+	}
+	return n + div_up(dir, p->cluster_size);
+}
+
 /* Of a full disk: each of its L2 tables, and refcount blocks for all of it, themselves included. */
 int vd_qcow2_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e)
 {
@@ -351,11 +366,10 @@ int vd_qcow2_forecast(const struct vd_create *c, struct vd_forecast *f, struct v
 		return r;
 	n_fixed = 1 + p.at.n_key + p.at.n_reft + p.at.n_l1 + p.h.l1_size;
 	n_data = c->opts->data_file ? 0 : div_up(p.h.size, p.cluster_size);
-	*f = (struct vd_forecast){
-		.unit = c->opts->data_file ? 1 : p.cluster_size,
-		.is_full = c->opts->data_file,
-		.overhead = (n_fixed + div_up(n_fixed + n_data, p.block_entries - 1)) * p.cluster_size,
-	};
+	f->unit = c->opts->data_file ? 1 : p.cluster_size;
+	f->is_full = c->opts->data_file;
+	f->overhead = (n_fixed + div_up(n_fixed + n_data, p.block_entries - 1)) * p.cluster_size;
+	f->bitmap_bytes = bitmap_clusters(&p, f) * p.cluster_size;
 	return 0;
 }
 

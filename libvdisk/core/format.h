@@ -112,8 +112,11 @@ struct vd_create {
 
 /* How large an image would be, all its files together. */
 struct vd_forecast {
+	const struct vd_bitmap *bitmaps;/* in: those that the copy would get */
+	size_t n_bitmaps;
 	uint32_t unit;                  /* payload is allocated in these */
 	uint64_t overhead;              /* all that is not payload, of a disk that is full */
+	uint64_t bitmap_bytes;          /* what the bitmaps take, all their bits stored */
 	bool is_full;                   /* payload has its place whether it is written or not */
 };
 

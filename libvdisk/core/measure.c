@@ -48,18 +48,37 @@ static void add_key(const struct vd_create_opts *o, bool is_container, struct vd
 		c->key_area.len = vd_luks1_header_len(o->cipher == VD_AES_128_XTS ? 32 : 64);
 }
 
+/* Moves those that are usable to the front. */
+static void list_bitmaps(struct vd_image *src, struct vd_bitmap **list, size_t *n)
+{
+	size_t all = 0;
+
+	/* Where none can be told, there is none that a copy could get. */
+	if (!src || !src->format->bitmap || vd_bitmap_list(src, list, &all, NULL) < 0)
+		return;
+	for (size_t i = 0; i < all; i++)
+		if (!(*list)[i].unusable)
+			(*list)[(*n)++] = (*list)[i];
+}
+
 static int measure(struct vd_image *src, const struct vd_format *format, const struct vd_create *c,
 		   struct vd_measure_report *m, struct vd_error *e)
 {
+	struct vd_bitmap *bitmaps = NULL;
 	struct vd_forecast f = { .unit = 1 };
 	uint64_t data = 0, full;
-	int r = format->forecast(c, &f, e);
+	int r;
 
+	list_bitmaps(src, &bitmaps, &f.n_bitmaps);
+	f.bitmaps = bitmaps;
+	r = format->forecast(c, &f, e);
+	vd_bitmap_list_free(bitmaps);
 	full = vd_round_up(c->size, f.unit);
 	if (r == 0 && src && !f.is_full)
 		r = count_data(src, vd_max_u64(f.unit, VD_COPY_GRANULE), full, &data, e);
 	if (r < 0)
 		return r;
+	m->bitmaps = f.bitmap_bytes;
 	m->fully_allocated = f.overhead + full;
 	m->required = f.is_full ? m->fully_allocated : f.overhead + data;
 	return 0;

@@ -136,7 +136,7 @@ static int mask_noise(struct vd_image *img, const struct vd_image *base, struct 
 			r = vd_zero(img, at, end - at, e);
 		at = end;
 	}
-	return r < 0 ? r : vd_shape_settle(img, e);
+	return r < 0 ? r : vd_image_finish_writing(img, e);
 }
 
 static int grow_base(struct vd_image *img, struct vd_image *base, struct vd_error *e)

@@ -131,7 +131,7 @@ static int take_over(struct vd_image *img, const struct request *q, struct vd_im
 	if (r < 0)
 		return r;
 	r = merge_unrecorded(&m, q, e);
-	return r < 0 ? r : vd_shape_settle(img, e);
+	return r < 0 ? r : vd_image_finish_writing(img, e);
 }
 
 static int rename_only(struct vd_image *img, const struct request *q, struct vd_error *e)

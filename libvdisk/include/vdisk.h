@@ -761,6 +761,7 @@ struct vd_measure_report {
 	size_t struct_size;
 	uint64_t required;              /* bytes of its files, with all tables of a full disk and the source's data; less where data is zeros */
 	uint64_t fully_allocated;       /* the same when every unit of the disk is in use */
+	uint64_t bitmaps;               /* bytes more if the copy got the usable bitmaps of the source, which a copy does not by itself */
 };
 /*
  * How large the image would be that vd_image_copy() makes of src (NULL: of an empty disk of opts->size) with these options.

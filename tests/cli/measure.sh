@@ -73,6 +73,13 @@ claim "both files of one with a data file"
 measures -O raw enc.qcow2 < /dev/null && [ "$required" -eq 9441280 ]; claim "an encrypted source needs no key"
 measures -O qcow2 enc.qcow2 < /dev/null && "$VDISK" convert -q --force -O qcow2 --key-file key enc.qcow2 out && [ "$(wc -c < out)" -le "$required" ]
 claim "and its data is counted"
+qemu-img create -q -f qcow2 bits.qcow2 1G
+qemu-img bitmap --add bits.qcow2 one && qemu-img bitmap --add -g 4k bits.qcow2 another-one
+for o in cluster_size=64k cluster_size=4k,refcount_bits=8; do
+	measures -O qcow2 -o $o bits.qcow2 && agrees -O qcow2 -o $o bits.qcow2 &&
+		json_is theirs.json '$d->{bitmaps}' "$(perl -MJSON::PP -ne 'print decode_json($_)->{bitmaps}' ours.json)"
+	claim "bitmaps are counted apart: $o"
+done
 check "for people" "$VDISK" measure -O qcow2 --size 1G
 grep -qx 'required size: 393216 (384 KiB)' "$stdout"; claim "with the numbers in bytes"
 check_fails 64 "an image and a size" "$VDISK" measure -O qcow2 --size 1G some.raw

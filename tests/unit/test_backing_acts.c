@@ -320,6 +320,48 @@ static void emptied_overlay_gives_its_room_back(void **state)
 	assert_int_equal(qcow2_check(disks.mem, "d").n_leaks, 0);
 }
 
+static bool file_has(const char *name, const uint8_t *mark, size_t len)
+{
+	struct vd_io *io;
+	uint64_t size;
+	uint8_t *bytes;
+	bool found;
+
+	assert_int_equal(disks.mem->open(disks.mem, name, 0, &io, NULL), 0);
+	assert_int_equal(vd_io_size(io, &size, NULL), 0);
+	bytes = malloc(size + 1);
+	assert_int_equal(vd_io_pread(io, bytes, size, 0, NULL), 0);
+	found = memmem(bytes, size, mark, len);
+	free(bytes);
+	vd_io_abort(io);
+	return found;
+}
+
+/* A snapshot of before would do, but is refused: a bitmap made afterwards keeps the file long. */
+static void what_is_emptied_is_scrubbed_on_demand(void **state)
+{
+	uint8_t mark[64];
+
+	(void)state;
+	memset(mark, 0xa7, sizeof(mark));
+	for (int scrubs = 0; scrubs < 2; scrubs++) {
+		struct vd_open_opts o = disk_open_opts(qcow2, VD_OPEN_WRITE | (scrubs ? VD_OPEN_SCRUB_FREED : 0));
+		const char *name = scrubs ? "d2" : "d1";
+		struct vd_image *img = open_overlay(name, scrubs ? "r2" : "r1", 3);
+		struct vd_error e;
+
+		disk_write(img, 0, SIZE, 0xa7);
+		disk_flush(img);
+		expect_ok(vd_bitmap_create(img, "b", 0, 0, &e), &e);
+		disk_close(img);
+		expect_ok(vd_image_open_on(disks.host, qcow2, name, &o, &img, &e), &e);
+		expect_ok(commit(img, 1, 0, NULL, &e), &e);
+		disk_expect(img, 0, SIZE, 0xa7);
+		disk_close(img);
+		assert_int_equal(file_has(name, mark, sizeof(mark)), !scrubs);
+	}
+}
+
 /* ---- stopping --------------------------------------------------------------------------------------------- */
 
 static int stop_at_once(void *ctx, const struct vd_progress *p)
@@ -368,6 +410,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refused_commit_changes_nothing, start, stop),
 		cmocka_unit_test_setup_teardown(handle_goes_on_after_a_commit, start, stop),
 		cmocka_unit_test_setup_teardown(emptied_overlay_gives_its_room_back, start, stop),
+		cmocka_unit_test_setup_teardown(what_is_emptied_is_scrubbed_on_demand, start, stop),
 		cmocka_unit_test_setup_teardown(cancelled_job_leaves_the_disk, start, stop),
 	};
 
