@@ -133,4 +133,36 @@ done
 qemu-img create -q -f qcow2 -o cluster_size=512 small.qcow2 5M
 check_fails 63 "a name that does not fit the header" "$VDISK" rebase -u -b "$long$long$long" -F raw small.qcow2
 check_fails 64 "a name of a thousand bytes" "$VDISK" rebase -u -b "$long$long$long$long$long$long" -F raw ours.qcow2
+
+# Ctrl-C: the old backing file is still there, the disk too, and a second run does the rest.
+# frozen FILE COMMAND...: starts it, and freezes it when FILE has grown past 8 MB; its process is $job
+frozen() {
+	grows=$1
+	shift
+	env --default-signal=INT "$@" > job.out 2> job.err & job=$!
+	wait_until sh -c '[ "$(stat -c %s "$0")" -gt 8000000 ]' "$grows" && kill -STOP $job
+}
+head -c 400M /dev/urandom > big.raw
+qemu-img create -q -f qcow2 -b big.raw -F raw over.qcow2
+frozen over.qcow2 "$VDISK" flatten -m 1 over.qcow2
+claim "a flatten is caught at work"
+kill -INT $job; kill -CONT $job; wait $job
+[ $? -eq 130 ] && grep -q '^vdisk: stopped by SIGINT; the image stands on what it stood on' job.err
+claim "Ctrl-C stops it, and says what holds"
+stands_on over.qcow2 big.raw raw && is_sound over.qcow2 && qemu-img compare -q -f qcow2 -F raw over.qcow2 big.raw
+claim "the disk is what it was"
+check "a second run ends it" "$VDISK" flatten -q over.qcow2
+stands_on over.qcow2 "" "" && is_sound over.qcow2 && qemu-img compare -q -f qcow2 -F raw over.qcow2 big.raw
+claim "with the same disk"
+qemu-img create -q -f qcow2 base.qcow2 400M
+qemu-img rebase -u -f qcow2 -b base.qcow2 -F qcow2 over.qcow2
+frozen base.qcow2 "$VDISK" commit -m 1 over.qcow2
+claim "a commit is caught at work"
+kill -KILL $job; kill -CONT $job; wait $job 2>/dev/null
+qemu-img check -q base.qcow2; [ $? -eq 0 ] || [ $? -eq 3 ]
+qemu-img compare -q -f qcow2 -F raw over.qcow2 big.raw
+claim "killed, it leaves the disk of the overlay"
+check "a second run ends that" "$VDISK" commit -q over.qcow2
+is_sound over.qcow2 && is_sound base.qcow2 && qemu-img compare -q -f qcow2 -F raw base.qcow2 big.raw
+claim "the base has all of it"
 done_testing

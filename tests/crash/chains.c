@@ -31,6 +31,7 @@ static const char *const chains[][4] = {
 	{ "luks", "qcow2 extended l2", "qcow2 v2", "qcow2 luks" },
 	{ "qcow2 luks", "qcow2", "qcow2 extended l2", "luks" },
 	{ "qcow2 v2", "qcow2 luks", "qcow2 4k", "qcow2" },
+	{ "luks", "qcow2", "qcow2 4k", "raw" },
 };
 #define N_CHAINS (sizeof(chains) / sizeof(chains[0]))
 
