@@ -28,7 +28,7 @@ static const struct verb *const verbs[] = {
 	&verb_measure,
 	&verb_snapshot,
 	&verb_bitmap,
-	&verb_resize,
+	&verb_resize, &verb_amend,
 	&verb_rebase,
 	&verb_flatten,
 	&verb_commit,

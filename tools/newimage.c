@@ -113,6 +113,11 @@ int newimage_judge_format(const char *format, struct vd_error *e)
 
 int newimage_parse(struct settings *s, const char *format, struct vd_error *e)
 {
+	return newimage_parse_by(options_of(format), format, s, e);
+}
+
+int newimage_parse_by(const struct opt *table, const char *what, struct settings *s, struct vd_error *e)
+{
 	char *all = s->option_text;
 	size_t size = sizeof(s->option_text), used = 0;
 
@@ -123,7 +128,7 @@ int newimage_parse(struct settings *s, const char *format, struct vd_error *e)
 		used += (size_t)snprintf(all + used, size - used, "%s%s", i ? "," : "", s->create_options.at[i]);
 	if (used >= size)
 		return fail(e, VD_EARG, "-o is longer than %zu bytes", size - 1);
-	return opts_parse_pairs(options_of(format), format, all, s, e);
+	return opts_parse_pairs(table, what, all, s, e);
 }
 
 static unsigned flags_of(const struct settings *s)

@@ -74,6 +74,8 @@ struct settings {
 	const char *disk;               /* in a package */
 	bool snap_list;                 /* snapshot -l */
 	const char *snap_create, *snap_apply, *snap_delete;
+	int lazy_refcounts, data_file_raw;      /* amend -o: enum vd_switch */
+	const char *unamendable[10];    /* amend -o: what was asked for in vain */
 	bool shrink, scrub;
 	const char *label, *header_backup;      /* key */
 	bool last_slot, qr;

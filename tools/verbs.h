@@ -15,6 +15,7 @@ extern const struct verb verb_map;
 extern const struct verb verb_compare;
 extern const struct verb verb_snapshot;
 extern const struct verb verb_resize;
+extern const struct verb verb_amend;
 extern const struct verb verb_key;
 extern const struct verb verb_bitmap;
 extern const struct verb verb_rebase;

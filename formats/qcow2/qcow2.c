@@ -213,6 +213,7 @@ const struct vd_format vd_format_qcow2 = {
 	.bitmap = &vd_qcow2_bitmap_ops,
 	.reach = vd_qcow2_reach,
 	.resize = vd_qcow2_resize,
+	.amend = vd_qcow2_amend,
 	.set_backing = vd_qcow2_set_backing,
 	.keep_notes = vd_qcow2_keep_notes,
 	.empty = vd_qcow2_empty,

@@ -305,6 +305,8 @@ static int read_fixed(struct vd_qcow2 *s, struct vd_io *io, uint64_t file_size, 
 	err = vd_io_pread(io, raw, sizeof(raw), 0, e);
 	if (err < 0)
 		return err;
+	/* Read anew, it may be of another version than before. */
+	s->h = (struct vd_qcow2_header){ 0 };
 	if (vd_read_be32(&r) != QCOW2_MAGIC)
 		return vd_qcow2_corrupt(s, e, 0,
 					"this is no qcow2 image: the file does not begin with QFI\\xfb");

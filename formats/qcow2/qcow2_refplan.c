@@ -18,13 +18,13 @@ uint64_t vd_qcow2_window = 8u << 20;    /* 64 MiB of counts */
 static int load_block(struct vd_qcow2_counts *c, uint64_t cluster, uint64_t n, uint64_t block_off, struct vd_error *e)
 {
 	const struct vd_qcow2 *s = c->s;
-	uint32_t order = s->h.refcount_order;
-	uint64_t per_batch = (uint64_t)QCOW2_BATCH_BYTES * 8 >> order;
+	uint32_t order = c->order;
+	uint64_t per_batch = (uint64_t)QCOW2_BATCH_BYTES * 8 >> order, entries = s->cluster_size * 8 >> order;
 	uint8_t raw[QCOW2_BATCH_BYTES];
 	int r = 0;
 
 	for (uint64_t part; n && r == 0; cluster += part, n -= part) {
-		uint64_t in_block = cluster % s->block_entries;
+		uint64_t in_block = cluster % entries;
 
 		part = vd_min_u64(n, per_batch);
 		r = vd_meta_read(s->meta, 0, block_off + (in_block << order) / 8, raw, ((part << order) + 7) / 8, 0, e);
@@ -37,7 +37,7 @@ static int load_block(struct vd_qcow2_counts *c, uint64_t cluster, uint64_t n, u
 /* Windows begin and end at multiples of eight clusters, so batches begin and end at bytes. */
 int vd_qcow2_counts_load(struct vd_qcow2_counts *c, uint64_t first, uint64_t end, struct vd_error *e)
 {
-	const struct vd_qcow2 *s = c->s;
+	uint64_t entries = c->s->cluster_size * 8 >> c->order;
 	int r = 0;
 
 	c->first = first;
@@ -46,9 +46,9 @@ int vd_qcow2_counts_load(struct vd_qcow2_counts *c, uint64_t first, uint64_t end
 	if (c->is_orphan)
 		memset(c->is_orphan, 0, (end - first) * sizeof(*c->is_orphan));
 	for (uint64_t at = first, n; at < end && r == 0; at += n) {
-		uint64_t block = at / s->block_entries;
+		uint64_t block = at / entries;
 
-		n = vd_min_u64(end, (block + 1) * s->block_entries) - at;
+		n = vd_min_u64(end, (block + 1) * entries) - at;
 		if (block < c->n_blocks && c->blocks[block])
 			r = load_block(c, at, n, c->blocks[block], e);
 	}
@@ -132,18 +132,18 @@ int vd_qcow2_counts_tree(struct vd_qcow2_counts *c, const struct vd_qcow2_tree *
 	return r;
 }
 
-int vd_qcow2_counts_judge(const struct vd_qcow2_counts *c, struct vd_error *e)
+int vd_qcow2_counts_judge(const struct vd_qcow2_counts *c, uint32_t order, struct vd_error *e)
 {
-	uint64_t max = vd_qcow2_count_max(c->s->h.refcount_order);
+	uint64_t max = vd_qcow2_count_max(order);
 
 	for (uint64_t i = 0; i < c->end - c->first; i++) {
 		if (c->count[i] <= max)
 			continue;
 		vd_fail(e, VD_EUNSUPPORTED,
-			"%s: a cluster would have %" PRIu64 " owners, and its refcounts of %u bits count up to %" PRIu64,
-			c->s->name, c->count[i], 1u << c->s->h.refcount_order, max);
+			"%s: a cluster would have %" PRIu64 " owners, and refcounts of %u bits count up to %" PRIu64,
+			c->s->name, c->count[i], 1u << order, max);
 		return vd_hint(e, VD_EUNSUPPORTED,
-			       "delete a snapshot, or convert to an image with refcount_bits=16 or more");
+			       "delete a snapshot, or vdisk amend -o refcount_bits=16 or more");
 	}
 	return 0;
 }
@@ -151,11 +151,10 @@ int vd_qcow2_counts_judge(const struct vd_qcow2_counts *c, struct vd_error *e)
 /* ---- storing -------------------------------------------------------------------------------------------- */
 
 static int store_block(const struct vd_qcow2_counts *c, uint64_t cluster, uint64_t n, uint64_t block_off,
-		       struct vd_error *e)
+		       uint32_t order, struct vd_error *e)
 {
 	const struct vd_qcow2 *s = c->s;
-	uint32_t order = s->h.refcount_order;
-	uint64_t at = block_off + (cluster % s->block_entries << order) / 8;
+	uint64_t at = block_off + (cluster % (s->cluster_size * 8 >> order) << order) / 8;
 	size_t len = (n << order) / 8;
 	vd_auto_free uint8_t *raw = NULL;
 	int r = vd_alloc(len, 1, &raw, e);
@@ -167,17 +166,17 @@ static int store_block(const struct vd_qcow2_counts *c, uint64_t cluster, uint64
 	return vd_set_pwrite(s->set, 0, raw, len, at, e);
 }
 
-int vd_qcow2_counts_store(const struct vd_qcow2_counts *c, const uint64_t *blocks, struct vd_error *e)
+int vd_qcow2_counts_store(const struct vd_qcow2_counts *c, const uint64_t *blocks, uint32_t order, struct vd_error *e)
 {
-	const struct vd_qcow2 *s = c->s;
+	uint64_t entries = c->s->cluster_size * 8 >> order;
 	int r = 0;
 
 	for (uint64_t at = c->first, n; at < c->end && r == 0; at += n) {
-		uint64_t block = at / s->block_entries;
+		uint64_t block = at / entries;
 
-		n = vd_min_u64(c->end, (block + 1) * s->block_entries) - at;
+		n = vd_min_u64(c->end, (block + 1) * entries) - at;
 		if (blocks[block])
-			r = store_block(c, at, n, blocks[block], e);
+			r = store_block(c, at, n, blocks[block], order, e);
 	}
 	return r;
 }

@@ -21,6 +21,7 @@
 #define HEADER_BYTES 512                /* written at once: the unit in which storage is whole or old */
 #define AT_L1_SIZE 36
 #define AT_N_SNAPSHOTS 60
+#define AT_REFCOUNT_ORDER 96
 #define N_DEAD 4
 
 /* Parts of the area, in clusters, in the order in which they lie. */
@@ -36,9 +37,11 @@ struct shape {
 	uint64_t n_old;
 	uint64_t *blocks;               /* and the new one */
 	uint64_t n_entries;
+	uint32_t order;                 /* width of the new counts */
+	uint64_t per_block;             /* so many of them */
 	uint64_t *l1;                   /* the new L1 table: offsets, at last with flags */
 	bool *is_copied;                /* for each L2 table: it moves to the area */
-	uint64_t n_clusters;            /* all that are counted */
+	uint64_t n_before, n_clusters;  /* all that are counted, before and after */
 	struct area area;
 	struct vd_qcow2_area dead[N_DEAD];
 	struct vd_qcow2_counts counts;
@@ -237,7 +240,7 @@ static int count_window(struct shape *sh, uint64_t first, struct vd_error *e)
 		r = vd_qcow2_counts_tree(&sh->counts, act->loses, act->loses_from, QCOW2_ALL, false, e);
 	if (r == 0)
 		r = drop_old_tables(sh, e);
-	return r < 0 ? r : vd_qcow2_counts_judge(&sh->counts, e);
+	return r < 0 ? r : vd_qcow2_counts_judge(&sh->counts, sh->order, e);
 }
 
 /* Which L2 tables the act leaves with flags that are not true. */
@@ -263,26 +266,38 @@ static bool has_old_block(const struct shape *sh, uint64_t block)
 	return block < sh->n_old && sh->old_blocks[block];
 }
 
+/* Whether a new block has something to count that an old one does; past the file's end nothing is. */
+static bool counts_before(const struct shape *sh, uint64_t block)
+{
+	uint64_t first = block * sh->per_block, end = vd_min_u64(first + sh->per_block, sh->n_before);
+	uint64_t per_old = sh->s->block_entries;
+
+	for (uint64_t i = first / per_old; first < end && i <= (end - 1) / per_old; i++)
+		if (has_old_block(sh, i))
+			return true;
+	return false;
+}
+
 /* How large the area is when it begins at this cluster: it has the blocks and the table that count itself. */
 static void measure_area(struct shape *sh, uint64_t first)
 {
 	const struct vd_qcow2 *s = sh->s;
 	struct area *a = &sh->area;
-	uint64_t n_old_blocks = 0, before;
+	uint64_t n_old_blocks = 0, before, n_needed = (sh->n_before - 1) / sh->per_block + 1;
 
-	for (uint64_t i = 0; i < sh->n_old; i++)
-		n_old_blocks += sh->old_blocks[i] != 0;
+	for (uint64_t b = 0; b < n_needed; b++)
+		n_old_blocks += counts_before(sh, b);
 	a->first = first;
-	a->n_reft = sh->n_old * 8 / s->cluster_size;
+	a->n_reft = vd_max_u64(sh->n_old * 8 / s->cluster_size, clusters_of(s, n_needed * 8));
 	a->n_blocks = n_old_blocks;
 	a->n = a->n_l1 + a->n_snap + a->n_l2 + a->n_reft + a->n_blocks;
 	do {
-		uint64_t last = (first + a->n - 1) / s->block_entries;
+		uint64_t last = (first + a->n - 1) / sh->per_block;
 
 		before = a->n;
 		a->n_blocks = n_old_blocks;
-		for (uint64_t b = first / s->block_entries; b <= last; b++)
-			a->n_blocks += !has_old_block(sh, b);
+		for (uint64_t b = first / sh->per_block; b <= last; b++)
+			a->n_blocks += !counts_before(sh, b);
 		a->n_reft = vd_max_u64(a->n_reft, clusters_of(s, (last + 1) * 8));
 		a->n = a->n_l1 + a->n_snap + a->n_l2 + a->n_reft + a->n_blocks;
 	} while (a->n != before);
@@ -344,7 +359,7 @@ static int lay_out(struct shape *sh, struct vd_error *e)
 	struct vd_qcow2 *s = sh->s;
 	const struct area *a = &sh->area;
 	uint64_t next = a->first + a->n_l1 + a->n_snap + a->n_l2 + a->n_reft;
-	uint64_t last = (a->first + a->n - 1) / s->block_entries;
+	uint64_t last = (a->first + a->n - 1) / sh->per_block;
 	int r;
 
 	sh->n_entries = a->n_reft * s->cluster_size / 8;
@@ -352,9 +367,9 @@ static int lay_out(struct shape *sh, struct vd_error *e)
 	if (r < 0)
 		return r;
 	for (uint64_t b = 0; b < sh->n_entries; b++)
-		if (has_old_block(sh, b) || (b >= a->first / s->block_entries && b <= last))
+		if (counts_before(sh, b) || (b >= a->first / sh->per_block && b <= last))
 			sh->blocks[b] = next++ * s->cluster_size;
-	sh->n_clusters = vd_max_u64(sh->n_clusters, (last + 1) * s->block_entries);
+	sh->n_clusters = vd_max_u64(sh->n_clusters, (last + 1) * sh->per_block);
 	return 0;
 }
 
@@ -413,7 +428,7 @@ static int write_counts_and_l2(struct shape *sh, struct vd_error *e)
 			r = count_area(sh, e);
 		vd_qcow2_counts_keep_orphans(&sh->counts);
 		if (r == 0)
-			r = vd_qcow2_counts_store(&sh->counts, sh->blocks, e);
+			r = vd_qcow2_counts_store(&sh->counts, sh->blocks, sh->order, e);
 		if (r == 0)
 			r = write_copies(sh, first == 0, e);
 		if (r == 0)
@@ -465,6 +480,7 @@ static struct vd_qcow2_header header_after(const struct shape *sh)
 	h.snap_off = h.n_snapshots ? (a->first + a->n_l1) * s->cluster_size : 0;
 	h.reft_off = (a->first + a->n_l1 + a->n_snap + a->n_l2) * s->cluster_size;
 	h.reft_clusters = a->n_reft;
+	h.refcount_order = sh->order;
 	if (sh->act->ends_autoclear)
 		h.autoclear = vd_qcow2_autoclear_kept(s);
 	return h;
@@ -483,6 +499,7 @@ static void put_header(uint8_t *sector, const struct vd_qcow2_header *h)
 	if (h->version > 2) {
 		vd_put_be64(sector + QCOW2_AT_INCOMPAT, h->incompat);
 		vd_put_be64(sector + QCOW2_AT_AUTOCLEAR, h->autoclear);
+		vd_put_be32(sector + AT_REFCOUNT_ORDER, h->refcount_order);
 	}
 }
 
@@ -499,6 +516,7 @@ static int adopt(struct vd_qcow2 *s, const struct vd_qcow2_header *h, struct vd_
 	int r;
 
 	s->h = *h;
+	s->block_entries = s->cluster_size * 8 >> h->refcount_order;
 	s->next_free = s->packed_next = 0;
 	s->reft_has_moved = false;
 	vd_meta_forget_all(s->meta);
@@ -544,8 +562,13 @@ static int prepare(struct shape *sh, struct vd_error *e)
 	if (r < 0)
 		return r;
 	sh->area.n_l1 = clusters_of(s, (uint64_t)sh->act->l1_size * 8);
-	sh->n_clusters = vd_round_up(atomic_load(&s->host_end) / s->cluster_size, s->block_entries);
-	sh->counts = (struct vd_qcow2_counts){ .s = s, .blocks = sh->old_blocks, .n_blocks = sh->n_old };
+	sh->order = sh->act->refcount_bits ? (uint32_t)__builtin_ctz(sh->act->refcount_bits) : s->h.refcount_order;
+	sh->per_block = s->cluster_size * 8 >> sh->order;
+	sh->n_before = vd_round_up(atomic_load(&s->host_end) / s->cluster_size, vd_max_u64(s->block_entries, sh->per_block));
+	sh->n_clusters = sh->n_before;
+	sh->counts = (struct vd_qcow2_counts){
+		.s = s, .blocks = sh->old_blocks, .n_blocks = sh->n_old, .order = s->h.refcount_order,
+	};
 	list_dead(sh);
 	r = vd_alloc(vd_qcow2_window, sizeof(*sh->counts.count), &sh->counts.count, e);
 	if (r == 0 && s->scrubs)
@@ -553,10 +576,10 @@ static int prepare(struct shape *sh, struct vd_error *e)
 	return r;
 }
 
-static int free_orphans(struct shape *sh, uint64_t n_before, struct vd_error *e)
+static int free_orphans(struct shape *sh, struct vd_error *e)
 {
 	struct vd_qcow2_lost lost = {
-		.act = sh->act, .counts = &sh->counts, .n_clusters = n_before, .is_moved = sh->is_copied,
+		.act = sh->act, .counts = &sh->counts, .n_clusters = sh->n_before, .is_moved = sh->is_copied,
 	};
 
 	memcpy(lost.dead, sh->dead, sizeof(lost.dead));
@@ -569,7 +592,6 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 	struct vd_qcow2_header after;
 	vd_auto_free uint8_t *snap = NULL;
 	size_t snap_len = 0;
-	uint64_t n_before;
 	int r = prepare(&sh, e);
 
 	if (r == 0)
@@ -577,7 +599,6 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 	if (r < 0)
 		return r;
 	sh.area.n_snap = snap_len / s->cluster_size;
-	n_before = sh.n_clusters;
 	r = find_copies(&sh, e);
 	if (r == 0)
 		r = place_area(&sh, e);
@@ -589,5 +610,5 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 		return r;
 	after = header_after(&sh);
 	r = vd_qcow2_switch(s, &after, e);
-	return r < 0 ? r : free_orphans(&sh, n_before, e);
+	return r < 0 ? r : free_orphans(&sh, e);
 }

@@ -83,6 +83,7 @@ struct vd_qcow2_act {
 	const struct vd_qcow2_snapshots *snapshots;     /* after */
 	uint64_t old_snap_len;                  /* bytes of the snapshot table before */
 	struct vd_qcow2_area dead[2];           /* L1 tables that are not needed any more; empty: none */
+	uint32_t refcount_bits;                 /* after; 0: as before */
 	bool ends_autoclear;                    /* the guest's bytes change, and with them what unknown autoclear bits say */
 };
 
@@ -119,6 +120,7 @@ struct vd_qcow2_counts {
 	const struct vd_qcow2 *s;
 	const uint64_t *blocks;                 /* where the refcount blocks are; 0: none */
 	uint64_t n_blocks;
+	uint32_t order;                         /* width in them */
 	uint64_t first, end;                    /* clusters in the window */
 	uint64_t *count;
 	bool *is_orphan;                        /* the last owner was taken away since load; NULL: nobody asks */
@@ -135,10 +137,11 @@ int vd_qcow2_counts_step(struct vd_qcow2_counts *c, uint64_t cluster, uint64_t n
 enum vd_qcow2_parts { QCOW2_TABLES = 1, QCOW2_DATA = 2, QCOW2_ALL = 3 };
 int vd_qcow2_counts_tree(struct vd_qcow2_counts *c, const struct vd_qcow2_tree *t, uint64_t from,
 			 enum vd_qcow2_parts parts, bool up, struct vd_error *e) VD_MUST_CHECK;
-/* VD_EUNSUPPORTED when a count is more than the width can say. */
-int vd_qcow2_counts_judge(const struct vd_qcow2_counts *c, struct vd_error *e) VD_MUST_CHECK;
-/* Writes the window into new blocks, past the cache: blocks[i] is where block i goes, 0: nowhere. */
-int vd_qcow2_counts_store(const struct vd_qcow2_counts *c, const uint64_t *blocks, struct vd_error *e) VD_MUST_CHECK;
+/* VD_EUNSUPPORTED when a count is more than this width can say. */
+int vd_qcow2_counts_judge(const struct vd_qcow2_counts *c, uint32_t order, struct vd_error *e) VD_MUST_CHECK;
+/* Writes the window into new blocks of this width, past the cache: blocks[i] is where block i goes, 0: nowhere. */
+int vd_qcow2_counts_store(const struct vd_qcow2_counts *c, const uint64_t *blocks, uint32_t order,
+			  struct vd_error *e) VD_MUST_CHECK;
 /* Orphans count as owned once more, by nobody. */
 void vd_qcow2_counts_keep_orphans(struct vd_qcow2_counts *c);
 static inline bool vd_qcow2_counts_has(const struct vd_qcow2_counts *c, uint64_t cluster)
@@ -150,6 +153,8 @@ static inline bool vd_qcow2_counts_has(const struct vd_qcow2_counts *c, uint64_t
 extern const struct vd_snap_ops vd_qcow2_snap_ops;
 int vd_qcow2_reach(void *st, uint64_t size, struct vd_error *e);
 int vd_qcow2_resize(void *st, uint64_t size, struct vd_error *e);
+/* qcow2_amend.c */
+int vd_qcow2_amend(void *st, const struct vd_amend_opts *o, bool only_judge, struct vd_error *e);
 /* Turns a handle that only reads, just opened, to a snapshot's disk. */
 int vd_qcow2_view_snapshot(struct vd_qcow2 *s, const char *name, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;
 

@@ -292,6 +292,8 @@ struct vd_format {
 	 */
 	int (*reach)(void *st, uint64_t size, struct vd_error *e);      /* may be NULL: nothing to do */
 	int (*resize)(void *st, uint64_t size, struct vd_error *e);     /* NULL: cannot */
+	/* All of the request but the size, under the same conditions; judges all before it does any. NULL: there is nothing to amend. */
+	int (*amend)(void *st, const struct vd_amend_opts *o, bool only_judge, struct vd_error *e);
 	/* So are these; NULL: an image of the format has no parent. Another parent, or none (both NULL). */
 	int (*set_backing)(void *st, const char *name, const char *format, struct vd_error *e);
 	/* The image holds nothing of its disk any more: all of it is the parent's. What snapshots inside it hold stays. */

@@ -647,6 +647,26 @@ enum vd_resize_flag { VD_RESIZE_SHRINK = 1 };   /* allow a smaller size: what li
 /* Grown, the disk reads as zeros where it is new (a LUKS container of raw: as noise). */
 VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flags, struct vd_error *e) VD_MUST_CHECK;
 
+enum vd_switch { VD_KEEP = 0, VD_ON = 1, VD_OFF = 2 };
+/* What an image was created with, to be changed in place; zero leaves a thing as it is. All but the size are qcow2's. */
+struct vd_amend_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_resize_flag, for the size */
+	uint64_t size;                  /* as vd_image_resize() */
+	uint32_t compat;                /* qcow2 version: 2 or 3 */
+	uint32_t refcount_bits;         /* 1 to 64; the counts are rebuilt, VD_EUNSUPPORTED when one would not fit */
+	enum vd_switch lazy_refcounts;
+	enum vd_switch data_file_raw;   /* can be given up, but not made true: VD_EUNSUPPORTED */
+	const char *backing_format;     /* said to be that of the backing file, which is not looked at */
+};
+/*
+ * Version 2 has no features, no other refcounts than of 16 bits, no bitmaps, and no zero clusters: those of a disk without
+ * backing file become holes, those of a snapshot or over a backing file are VD_EUNSUPPORTED. All but the size is judged
+ * before the first change. They come into force one after another, each whole or not at all: a size before a change to
+ * version 2, else last.
+ */
+VD_PUBLIC int vd_image_amend(struct vd_image *img, const struct vd_amend_opts *opts, struct vd_error *e) VD_MUST_CHECK;
+
 /* ---- keyslots ----------------------------------------------------------------------------------------- */
 
 /*

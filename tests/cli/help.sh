@@ -12,7 +12,7 @@ for words in "" help --help -h; do
 	[ "$(wc -l < "$stdout")" -le 30 ] && [ "$(grep -c '^  vdisk ' "$stdout")" -eq 3 ] && is_empty "$stderr"
 	claim "it is short and has three examples: '$words'"
 done
-for verb in info map create convert encrypt decrypt compare snapshot resize rebase flatten commit measure; do
+for verb in info map create convert encrypt decrypt compare snapshot resize amend rebase flatten commit measure; do
 	"$VDISK" help | grep -q "^  $verb "
 	claim "$verb is in the list"
 	check "help $verb" "$VDISK" help $verb

@@ -50,19 +50,55 @@ static int do_shrink(struct vd_image *img, struct vd_error *e)
 	return vd_image_resize(img, vd_image_size(img) / 3 / 512 * 512, VD_RESIZE_SHRINK, e);
 }
 
+static int amend(struct vd_image *img, struct vd_amend_opts o, struct vd_error *e)
+{
+	o.struct_size = sizeof(o);
+	return vd_image_amend(img, &o, e);
+}
+
+static int do_version(struct vd_image *img, struct vd_error *e)
+{
+	struct vd_info i = { .struct_size = sizeof(i) };
+	int r = vd_image_info(img, &i, e);
+
+	return r < 0 ? r : amend(img, (struct vd_amend_opts){ .compat = 5 - i.qcow2_version }, e);
+}
+
+static int do_width(struct vd_image *img, struct vd_error *e)
+{
+	struct vd_info i = { .struct_size = sizeof(i) };
+	int r = vd_image_info(img, &i, e);
+
+	return r < 0 ? r : amend(img, (struct vd_amend_opts){ .refcount_bits = i.refcount_bits == 64 ? 2 : 64 }, e);
+}
+
+static bool has_both_versions(const struct variant *v)
+{
+	return v->format == &vd_format_qcow2 && !v->opts.refcount_bits && !(v->opts.flags & VD_CREATE_EXTENDED_L2);
+}
+
+static bool has_widths(const struct variant *v)
+{
+	return v->format == &vd_format_qcow2 && !(v->opts.flags & VD_CREATE_COMPAT_V2);
+}
+
 static const struct act {
 	const char *name;
 	int (*run)(struct vd_image *img, struct vd_error *e);
 	unsigned flags;                 /* enum vd_open_flag, beside WRITE */
+	bool (*suits)(const struct variant *v);         /* NULL: all */
 } acts[] = {
-	{ "create", do_create, 0 },
-	{ "apply", do_apply, 0 },
-	{ "delete", do_delete, 0 },
-	{ "grow", do_grow, 0 },
-	{ "shrink", do_shrink, 0 },
-	{ "apply and scrub", do_apply, VD_OPEN_SCRUB_FREED },
-	{ "delete and scrub", do_delete, VD_OPEN_SCRUB_FREED },
-	{ "shrink and scrub", do_shrink, VD_OPEN_SCRUB_FREED },
+	{ "create", do_create, 0, NULL },
+	{ "apply", do_apply, 0, NULL },
+	{ "delete", do_delete, 0, NULL },
+	{ "grow", do_grow, 0, NULL },
+	{ "shrink", do_shrink, 0, NULL },
+	{ "version", do_version, 0, has_both_versions },
+	{ "width", do_width, 0, has_widths },
+	{ "width and scrub", do_width, VD_OPEN_SCRUB_FREED, has_widths },
+	{ "apply and scrub", do_apply, VD_OPEN_SCRUB_FREED, NULL },
+	{ "delete and scrub", do_delete, VD_OPEN_SCRUB_FREED, NULL },
+	{ "shrink and scrub", do_shrink, VD_OPEN_SCRUB_FREED, NULL },
 };
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
@@ -113,6 +149,7 @@ static uint64_t sum_image(const struct variant *v, struct vd_host *host)
 {
 	struct vd_open_opts opts = disk_open_opts(v->format, VD_OPEN_METADATA);
 	uint64_t sum = sum_disk(v, host, NULL, UINT64_C(0xcbf29ce484222325));
+	struct vd_info info = { .struct_size = sizeof(info) };
 	struct vd_image *img = NULL;
 	struct vd_snapshot *list;
 	struct vd_error e;
@@ -121,6 +158,8 @@ static uint64_t sum_image(const struct variant *v, struct vd_host *host)
 	if (!v->format->snap)
 		return sum;
 	expect_ok(vd_image_open_on(host, v->format, "d", &opts, &img, &e), &e);
+	expect_ok(vd_image_info(img, &info, &e), &e);
+	sum = mix(mix(sum, &info.qcow2_version, sizeof(info.qcow2_version)), &info.refcount_bits, sizeof(info.refcount_bits));
 	expect_ok(vd_snapshot_list(img, &list, &n, &e), &e);
 	for (size_t i = 0; i < n; i++)
 		sum = sum_disk(v, host, list[i].name, mix(sum, list[i].name, strlen(list[i].name)));
@@ -134,7 +173,7 @@ static uint64_t sum_image(const struct variant *v, struct vd_host *host)
 /* Formats without snapshots only grow, as yet. */
 static bool knows(const struct variant *v, const struct act *act)
 {
-	return v->format->snap || act->run == do_grow;
+	return act->suits ? act->suits(v) : v->format->snap || act->run == do_grow;
 }
 
 /* A disk that shares some of its clusters with a snapshot and some not. Version 2 has no resize beside a snapshot. */
