@@ -122,16 +122,36 @@ static int take(struct vd_qcow2_visit *v, const struct vd_qcow2_ref *ref, struct
 	return r;
 }
 
+/* Where the broken table would end that the entry names, or, of the list of snapshots, the broken entry itself. */
+static uint64_t end_of_broken(const struct vd_qcow2 *s, enum vd_qcow2_kind kind, uint64_t entry_off)
+{
+	uint8_t raw[QCOW2_SNAPSHOT_BYTES_MIN];
+	uint64_t off = kind == QCOW2_REF_BITMAP_DIR ? s->bitmaps_off : entry_off, len = s->bitmaps_len, end;
+
+	if (kind != QCOW2_REF_BITMAP_DIR && vd_set_pread(s->set, 0, raw, sizeof(raw), entry_off, NULL) < 0)
+		return 0;
+	/* An L1 table and a bitmap's are named alike: off:u64 size:u32 */
+	if (kind == QCOW2_REF_L1 || kind == QCOW2_REF_BITMAP_TABLE) {
+		off = vd_get_be64(raw);
+		len = vd_get_be32(raw + 8) * UINT64_C(8);
+	} else if (kind == QCOW2_REF_SNAPSHOTS) {
+		len = UINT64_C(40) + vd_get_be32(raw + 36) + vd_get_be16(raw + 12) + vd_get_be16(raw + 14);
+	}
+	return off < atomic_load(&s->host_end) && vd_add_u64(off, len, &end) ? end : 0;
+}
+
 static void note(void *ctx, enum vd_qcow2_kind kind, uint64_t entry_off, const struct vd_error *what)
 {
 	struct vd_qcow2_tally *t = ctx;
+	uint64_t host_end = atomic_load(&t->s->host_end);
+	bool is_table = kind == QCOW2_REF_L1 || kind == QCOW2_REF_SNAPSHOTS || kind == QCOW2_REF_BITMAP_DIR ||
+			kind == QCOW2_REF_BITMAP_TABLE;
 
-	(void)entry_off;
 	(void)what;
 	t->n_findings++;
-	/* A table that the file's end cuts would go on in what comes there. */
-	if (kind == QCOW2_REF_L1 || kind == QCOW2_REF_SNAPSHOTS || kind == QCOW2_REF_BITMAP_DIR || kind == QCOW2_REF_BITMAP_TABLE)
-		t->beyond = vd_min_u64(t->beyond, atomic_load(&t->s->host_end));
+	/* A table that the end of the file cuts would go on in what comes there. */
+	if (is_table && end_of_broken(t->s, kind, entry_off) > host_end)
+		t->beyond = vd_min_u64(t->beyond, host_end);
 }
 
 int vd_qcow2_tally_count(struct vd_qcow2_tally *t, uint64_t first, struct vd_error *e)
