@@ -113,6 +113,7 @@ const struct vd_format vd_format_vhd = {
 	.publish = vd_vhd_publish,
 	.cancel = vd_vhd_cancel,
 	.punch = vd_vhd_punch,
+	.walk = vd_vhd_walk,
 	.reach = vd_vhd_reach,
 	.resize = vd_vhd_resize,
 };

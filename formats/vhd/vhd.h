@@ -128,6 +128,7 @@ struct vd_vhd {
 	uint64_t footer_off;            /* of the footer at the end; UINT64_MAX: none for now */
 	uint64_t footer_born;           /* vd_meta_n_snapshots() when it moved there */
 	bool footer_has_moved;
+	uint64_t walked_end;            /* what lies below may have been scrubbed, by whom the walk told that it is free */
 	struct vd_pending pending;
 };
 

@@ -60,7 +60,7 @@ static bool footer_may_be_in_memory(const struct vd_vhd *s)
 static int new_block(struct vd_vhd *s, uint64_t block, uint64_t *host_off, struct vd_error *e)
 {
 	uint64_t at = s->data_end, end = at + s->bitmap_size + s->h.block_size;
-	int r;
+	int r = 0;
 
 	if (end / VHD_SECTOR >= VHD_ABSENT)
 		return vd_fail(e, VD_ENOSPC, "%s: the file has no room left that its table can name", s->name);
@@ -70,7 +70,11 @@ static int new_block(struct vd_vhd *s, uint64_t block, uint64_t *host_off, struc
 		if (r < 0)
 			return r;
 	}
-	r = vd_meta_zero(s->meta, 0, at, s->bitmap_size, VD_RANK_INDEX, e);
+	if (at < s->walked_end)
+		r = vd_set_punch(s->set, 0, at, vd_min_u64(end, s->walked_end) - at, e);
+	/* Without holes the bitmap's word alone counts. */
+	if (r == 0 || r == VD_EUNSUPPORTED)
+		r = vd_meta_zero(s->meta, 0, at, s->bitmap_size, VD_RANK_INDEX, e);
 	if (r == 0)
 		r = vd_pending_add(&s->pending, block, at, e);
 	if (r < 0)

@@ -60,6 +60,7 @@ static void vhdx_close(void *st)
 
 	vd_parent_names_free(&s->parent);
 	vd_pending_free(&s->pending);
+	free(s->unknown);
 	free(s->replayed);
 	free(s->spare);
 	free(s->log_buf);
@@ -112,6 +113,7 @@ const struct vd_format vd_format_vhdx = {
 	.cancel = vd_vhdx_cancel,
 	.punch = vd_vhdx_punch,
 	.freed = vd_vhdx_freed,
+	.walk = vd_vhdx_walk,
 	.reach = vd_vhdx_reach,
 	.resize = vd_vhdx_resize,
 };

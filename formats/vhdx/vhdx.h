@@ -103,6 +103,9 @@ struct vd_vhdx {
 	struct vd_vhdx_header h;
 	unsigned current;               /* which of the two headers is in force */
 	struct vd_vhdx_area log, bat, metadata;
+	struct vd_vhdx_area *unknown;   /* regions that need not be understood */
+	size_t n_unknown;
+	uint32_t metadata_used;         /* bytes of the region up to the end of its last item */
 
 	uint64_t size, size_off;        /* of the disk; where the metadata item lies that says it */
 	uint32_t block_size, sector_size, physical_sector_size;
@@ -122,6 +125,7 @@ struct vd_vhdx {
 	/* Under the allocation lock. */
 	uint64_t data_end;              /* where the next block goes */
 	uint64_t file_end;
+	uint64_t walked_end;            /* what lies below may have been scrubbed, by whom the walk told that it is free */
 	struct vd_pending pending;      /* by index in the bat */
 	uint64_t *spare;                /* blocks that were given back, all zeros */
 	size_t n_spare, max_spare;

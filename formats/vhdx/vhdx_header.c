@@ -139,6 +139,19 @@ const char *vd_vhdx_overlaps(const struct vd_vhdx *s, uint64_t off, uint64_t len
 	return NULL;
 }
 
+/* Somebody else's: kept off, wherever it lies. */
+static int note_unknown(struct vd_vhdx *s, const struct vd_vhdx_area *area, struct vd_error *e)
+{
+	int r = 0;
+
+	if (!area->len || !vd_range_inside(area->off, area->len, atomic_load(&s->host_end)))
+		return 0;
+	r = vd_realloc(&s->unknown, s->n_unknown + 1, sizeof(*s->unknown), e);
+	if (r == 0)
+		s->unknown[s->n_unknown++] = *area;
+	return r;
+}
+
 static int take_region(struct vd_vhdx *s, const uint8_t *raw, uint64_t at, struct vd_error *e)
 {
 	struct vd_vhdx_area area = { "region", vd_get_le64(raw + 16), vd_get_le32(raw + 24) }, *mine;
@@ -155,7 +168,7 @@ static int take_region(struct vd_vhdx *s, const uint8_t *raw, uint64_t at, struc
 		vd_guid_show(raw, true, guid);
 		return vd_fail_at(e, VD_EUNSUPPORTED, at, "the image has a region %s that must be understood, and is not", guid);
 	} else {
-		return 0;
+		return note_unknown(s, &area, e);
 	}
 	if (area.off % VHDX_MIB || area.len % VHDX_MIB || !area.len ||
 	    !vd_range_inside(area.off, area.len, atomic_load(&s->host_end)))

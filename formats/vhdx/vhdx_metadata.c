@@ -51,6 +51,8 @@ static int take_entry(struct vd_vhdx *s, const uint8_t *raw, uint64_t at, struct
 	char guid[VD_GUID_TEXT_LEN];
 	int i = 0;
 
+	if (vd_range_inside(off, len, s->metadata.len))
+		s->metadata_used = vd_max_u64(s->metadata_used, (uint64_t)off + len);
 	while (i < N_ITEMS && memcmp(raw, items[i].guid, VD_GUID_LEN))
 		i++;
 	if (i == N_ITEMS) {
@@ -77,6 +79,7 @@ static int find_items(struct vd_vhdx *s, struct found found[N_ITEMS], struct vd_
 	if (r < 0)
 		return r;
 	n = vd_get_le16(raw + 10);
+	s->metadata_used = TABLE_BYTES;
 	if (memcmp(raw, "metadata", 8) || n > VHDX_TABLE_ENTRIES_MAX)
 		return vd_corrupt(s->name, e, s->metadata.off, "there is no metadata table where the region table says");
 	for (uint32_t i = 0; i < n && r == 0; i++)

@@ -49,6 +49,19 @@ int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e)
 	return r;
 }
 
+/* Free space that a walk told of may hold anything by now. */
+static int make_zeros(struct vd_vhdx *s, uint64_t *at, uint64_t len, struct vd_error *e)
+{
+	int r = 0;
+
+	if (*at < s->walked_end)
+		r = vd_set_punch(s->set, 0, *at, vd_min_u64(len, s->walked_end - *at), e);
+	if (r != VD_EUNSUPPORTED)
+		return r;
+	*at = vd_round_up(s->walked_end, VHDX_MIB);
+	return vd_vhdx_extend(s, *at + len, e);
+}
+
 /* Zeros behind the end; `index` in the bat is who gets it. */
 static int new_space(struct vd_vhdx *s, uint64_t index, uint64_t len, uint64_t *host_off, struct vd_error *e)
 {
@@ -56,6 +69,8 @@ static int new_space(struct vd_vhdx *s, uint64_t index, uint64_t len, uint64_t *
 	uint64_t at = is_spare ? s->spare[s->n_spare - 1] : s->data_end;
 	int r = is_spare ? 0 : vd_vhdx_extend(s, at + len, e);
 
+	if (r == 0 && !is_spare)
+		r = make_zeros(s, &at, len, e);
 	if (r == 0)
 		r = vd_pending_add(&s->pending, index, at, e);
 	if (r < 0)

@@ -3,6 +3,7 @@
  * VHDX by its bytes: what each block state means, which header and table counts, and each rule broken once in an image
  * that is good otherwise. The log has test_vhdx_log.c; what others make of it all is tests/interop's.
  */
+#include "tests/support/hostwalk.h"
 #include "tests/support/vhdx_bytes.h"
 
 #include "libvdisk/base/cleanup.h"
@@ -479,6 +480,82 @@ static void a_fixed_disk_stays_fixed(void **state)
 	disk_close(img);
 }
 
+/* ---- the host walk -------------------------------------------------------------------------------------- */
+
+static void everything_in_the_file_has_its_owner(void **state)
+{
+	struct vd_image *img;
+
+	(void)state;
+	vhdx_make("p", SIZE, NULL, NULL);
+	vhdx_make("c", SIZE, NULL, "p");
+	img = disk_open(vhdx, "c", VD_OPEN_WRITE);
+	disk_write(img, 512, 1024, 1);
+	disk_write(img, SIZE - 512, 512, 1);
+	disk_zero(img, BLOCK, BLOCK);
+	disk_flush(img);
+	walk_host(img, 64);
+	assert_int_equal(walked.n_findings, 0);
+	assert_int_equal(walked_bytes(VD_OWNER_JOURNAL, VD_N_WHYS), 1 << 20);
+	assert_int_equal(walked_bytes(VD_OWNER_COPY, VD_N_WHYS), 4096 + 65536);
+	assert_int_equal(walked_bytes(VD_OWNER_DATA, VD_N_WHYS), 1024 + 512);
+	assert_int_equal(walked_bytes(VD_OWNER_SLACK, VD_SLACK_ABSENT), BLOCK - 1024 + 1024);
+	assert_int_equal(walked_bytes(VD_OWNER_SLACK, VD_SLACK_PAST_END), BLOCK - 1536);
+	assert_int_equal(walked_bytes(VD_OWNER_TABLE, VD_TABLE_SECTORS), SIZE / 512 / 8 + 1);
+	assert_int_equal(walked_bytes(VD_OWNER_TABLE, VD_TABLE_LEAF), 4097 * 8);
+	walk_free();
+	disk_close(img);
+}
+
+static void two_entries_for_one_block_are_told(void **state)
+{
+	struct vd_image *img;
+
+	(void)state;
+	vhdx_make("d", SIZE, NULL, NULL);
+	fill("d", 0, 2 * BLOCK, 1);
+	le_put("d", vhdx_entry("d", 1), 8, le_get("d", vhdx_entry("d", 0), 8));
+	le_put("d", vhdx_entry("d", 2), 8, 6 | 1 << 20);
+	img = disk_open(vhdx, "d", 0);
+	walk_host(img, 64);
+	assert_true(walked.n_findings >= 1);
+	assert_int_equal(walked_bytes(VD_OWNER_CORRUPT, VD_N_WHYS), 2 * BLOCK);
+	walk_free();
+	disk_close(img);
+}
+
+/* New blocks are taken for zeros (X5). */
+static void what_was_scrubbed_is_zeros_when_it_is_given_out(void **state)
+{
+	struct vd_image *img;
+	uint64_t n = 0;
+	struct vd_error e;
+
+	(void)state;
+	vhdx_make("d", 40 * (uint64_t)BLOCK, NULL, NULL);
+	img = disk_open(vhdx, "d", VD_OPEN_WRITE);
+	disk_write(img, 0, 20 * BLOCK, 1);
+	disk_zero(img, 0, BLOCK);
+	disk_flush(img);
+	walk_host(img, 64);
+	for (size_t i = 0; i < walked.n; i++) {
+		const struct vd_host_run *r = &walked.runs[i];
+
+		if (r->owner != VD_OWNER_FREE && r->owner != VD_OWNER_TAIL && r->owner != VD_OWNER_HOSTHOLE)
+			continue;
+		expect_ok(vd_host_scrub(img, r->file, r->off, r->len, "SCRUB", 5, &e), &e);
+		n += r->len;
+	}
+	walk_free();
+	assert_true(n >= BLOCK);
+	for (int i = 20; i < 30; i++) {
+		disk_write(img, i * (uint64_t)BLOCK + 77, 1, 2);
+		disk_expect(img, i * (uint64_t)BLOCK, 77, 0);
+		disk_expect(img, i * (uint64_t)BLOCK + 78, BLOCK - 78, 0);
+	}
+	disk_close(img);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, disks_start, disks_stop)
 
 int main(void)
@@ -504,6 +581,9 @@ int main(void)
 		CASE(broken_locators_are_refused),
 		CASE(growing_past_the_table_moves_it),
 		CASE(a_fixed_disk_stays_fixed),
+		CASE(everything_in_the_file_has_its_owner),
+		CASE(two_entries_for_one_block_are_told),
+		CASE(what_was_scrubbed_is_zeros_when_it_is_given_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
