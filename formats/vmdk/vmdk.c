@@ -145,5 +145,7 @@ const struct vd_format vd_format_vmdk = {
 	.cancel = vd_vmdk_cancel,
 	.punch = vd_vmdk_punch,
 	.walk = vd_vmdk_walk,
+	.reach = vd_vmdk_reach,
+	.resize = vd_vmdk_resize,
 	.repair = &vd_vmdk_repair_ops,
 };

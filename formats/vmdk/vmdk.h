@@ -94,6 +94,7 @@ struct vd_vmdk_line {
 	enum vd_vmdk_kind kind;
 	uint64_t sectors, first_sector;
 	char *file;                     /* NULL: none is named */
+	size_t sectors_at, sectors_len; /* where the digits of its size are in the text */
 };
 
 struct vd_vmdk_descriptor {
@@ -220,6 +221,10 @@ int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e);
 int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vmdk_cancel(void *st, struct vd_resv *v);
 int vd_vmdk_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
+
+/* vmdk_resize.c */
+int vd_vmdk_reach(void *st, uint64_t size, struct vd_error *e);
+int vd_vmdk_resize(void *st, uint64_t size, struct vd_error *e);
 
 /* vmdk_create.c */
 int vd_vmdk_create(const struct vd_create *c, struct vd_error *e);

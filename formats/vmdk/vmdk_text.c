@@ -214,13 +214,13 @@ static int parse_type(struct vd_bytes word, size_t number, struct vd_vmdk_line *
 		       (int)vd_min_u64(word.len, 32), (const char *)word.p);
 }
 
-static int parse_extent(struct vd_bytes line, size_t number, const char *encoding, struct vd_vmdk_line *x,
-			struct vd_error *e)
+static int parse_extent(struct vd_bytes text, struct vd_bytes line, size_t number, const char *encoding,
+			struct vd_vmdk_line *x, struct vd_error *e)
 {
 	struct vd_bytes rest = line, access = next_word(&rest), size = next_word(&rest), type = next_word(&rest), name;
 	int r;
 
-	*x = (struct vd_vmdk_line){ 0 };
+	*x = (struct vd_vmdk_line){ .sectors_at = size.p - text.p, .sectors_len = size.len };
 	for (size_t i = 0; i < N(accesses); i++)
 		if (is_word(access, accesses[i].word))
 			x->access = accesses[i].access;
@@ -236,7 +236,8 @@ static int parse_extent(struct vd_bytes line, size_t number, const char *encodin
 	return x->kind == VMDK_ZERO ? 0 : vd_vmdk_to_utf8(encoding, name, &x->file, e);
 }
 
-static int add_extent(struct vd_vmdk_descriptor *d, struct vd_bytes line, size_t number, struct vd_error *e)
+static int add_extent(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct vd_bytes line, size_t number,
+		      struct vd_error *e)
 {
 	struct vd_vmdk_line x;
 	int r = 0;
@@ -246,7 +247,7 @@ static int add_extent(struct vd_vmdk_descriptor *d, struct vd_bytes line, size_t
 	if (d->n_lines % 64 == 0)
 		r = vd_realloc(&d->lines, d->n_lines + 64, sizeof(x), e);
 	if (r == 0)
-		r = parse_extent(line, number, d->encoding, &x, e);
+		r = parse_extent(text, line, number, d->encoding, &x, e);
 	if (r == 0)
 		d->lines[d->n_lines++] = x;
 	return r;
@@ -382,7 +383,7 @@ int vd_vmdk_descriptor_parse(struct vd_bytes text, struct vd_vmdk_descriptor *d,
 		if (!line.len || line.p[0] == '#')
 			continue;
 		if (is_extent(line))
-			r = add_extent(d, line, number, e);
+			r = add_extent(d, text, line, number, e);
 		else if (split(line, &key, &value))
 			r = take_pair(d, text, key, value, e);
 	}

@@ -106,6 +106,7 @@ static const struct act {
 static const char *const kinds[] = {
 	"qcow2", "qcow2 512", "qcow2 4k refcount 64", "qcow2 extended l2 over raw", "qcow2 deflate", "qcow2 v2 over raw",
 	"qcow2 luks", "vhd 4k", "vhd fixed", "vhd over vhd", "vhdx", "vhdx fixed", "vhdx over vhdx",
+	"vmdk", "vmdk 4k", "vmdk flat", "vmdk in parts", "vmdk zeroed grains over vmdk",
 };
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 

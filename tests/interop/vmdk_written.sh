@@ -78,6 +78,45 @@ done
 claim "the parent itself may be written"
 check_fails 1 "its child no longer fits, and that is told" "$VDISK" convert -O raw x.vmdk no.raw
 
+# Larger: zeros where it is new, for qemu too, and the tables as they should be; then smaller again.
+for o in monolithicSparse monolithicFlat vmfs; do
+	rm -f x*.vmdk
+	cp disk.raw mirror.raw
+	"$VDISK" convert -q -O vmdk -o subformat=$o disk.raw x.vmdk
+	for size in 40M 300M; do
+		check "$o grows to $size" "$VDISK" resize -q x.vmdk $size
+		truncate -s $size mirror.raw
+		check "qemu reads $o of $size" is_disk x.vmdk mirror.raw
+		check "vdisk finds nothing wrong with $o of $size" "$VDISK" check -q x.vmdk
+		check "writes behind the old end of $o" "$imgio" -w x.vmdk 'write -P 6 39M 300k'
+		qemu_io -f raw mirror.raw <<-'COMMANDS'
+			write -P 6 39M 300k
+		COMMANDS
+		check "qemu reads what was written into $o of $size" is_disk x.vmdk mirror.raw
+	done
+	[ $o != monolithicSparse ] || check "both larger tables agree" tables_agree x.vmdk
+	check_fails 63 "$o does not shrink over data" "$VDISK" resize -q --shrink x.vmdk 39M
+	check "$o shrinks where nothing is" "$VDISK" resize -q --shrink x.vmdk 41M
+	truncate -s 41M mirror.raw
+	check "qemu reads the smaller $o" is_disk x.vmdk mirror.raw
+	check "vdisk reads the smaller $o" reads_as x.vmdk mirror.raw
+done
+qemu-img convert -f raw -O vmdk disk.raw base.vmdk
+qemu-img create -q -f vmdk -b base.vmdk -F vmdk small.vmdk 4M
+check "a child grows" "$VDISK" resize -q small.vmdk 10M
+truncate -s 4M mirror.raw
+truncate -s 10M mirror.raw
+dd if=disk.raw of=mirror.raw bs=1M count=4 conv=notrunc status=none
+check "and shows nothing of the parent where it is new" is_disk small.vmdk mirror.raw
+qemu-img convert -f raw -O vmdk -o subformat=twoGbMaxExtentSparse disk.raw parts.vmdk
+qemu-img convert -f raw -O vmdk -o subformat=monolithicFlat disk.raw flat.vmdk
+check "a disk that qemu made in one part grows" "$VDISK" resize -q parts.vmdk 20M
+check "so does qemu's flat one" "$VDISK" resize -q flat.vmdk 20M
+cp disk.raw mirror.raw
+truncate -s 20M mirror.raw
+check "qemu reads its own disk, larger" is_disk parts.vmdk mirror.raw
+check "and the flat one" is_disk flat.vmdk mirror.raw
+
 # What is only read.
 rm -f x*.vmdk
 qemu-img convert -f raw -O vmdk -o subformat=streamOptimized disk.raw x.vmdk
