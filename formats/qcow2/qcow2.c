@@ -158,10 +158,11 @@ static void qcow2_info(const void *st, struct vd_info *i)
 	i->is_read_only_format = read_only_why(s) != NULL;
 }
 
-/* Bitmaps: see B1 in qcow2_bitmap.c. */
+/* Bitmaps, where there are any: see B1 in qcow2_bitmap.c. */
 uint64_t vd_qcow2_autoclear_kept(const struct vd_qcow2 *s)
 {
-	return s->h.autoclear & (QCOW2_AUTOCLEAR_BITMAPS | (s->payload_file ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0));
+	return s->h.autoclear & ((s->n_bitmaps ? QCOW2_AUTOCLEAR_BITMAPS : 0) |
+				 (s->payload_file ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0));
 }
 
 /*

@@ -163,7 +163,7 @@ enum vd_open_flag {
 	VD_OPEN_FORCE_SHARE = 2,  /* read although another process writes: the content may be inconsistent */
 	VD_OPEN_METADATA = 4,     /* tables only: no key is used, no parent opened; payload reads fail with VD_ENOKEY
 				     (encrypted) or VD_EREFERENCE (below the top layer). For info, map and check. */
-	VD_OPEN_CONTROL = 8,      /* METADATA, and the image's shape may be changed: snapshots, size. Payload is not written */
+	VD_OPEN_CONTROL = 8,      /* METADATA, and the image's shape may be changed: snapshots, bitmaps, size. Payload is not written */
 	VD_OPEN_REPAIR = 16,      /* CONTROL for vd_image_check() alone, and even of an image that is marked dirty or corrupt */
 	VD_OPEN_SCRUB_FREED = 32, /* with WRITE or CONTROL: host space that becomes free is overwritten with zeros, and flushed,
 				     before it is used again and before the flush, or the change of shape, that freed it returns */

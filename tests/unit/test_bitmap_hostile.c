@@ -80,6 +80,7 @@ static const struct {
 	{ "two of a name", DIR, 24, 1, 'b', "two bitmaps have the name 'b'", true },
 	{ "extra data past the end", DIR, 20, 4, UINT32_MAX, "beyond the end", true },
 	{ "an unknown flag", DIR, 12, 4, 2 | 8, "of a kind", false },
+	{ "an unknown flag of one that does not record", DIR, 12, 4, 8, "of a kind", false },
 	{ "an unknown type", DIR, 16, 1, 2, "of a kind", false },
 	{ "a granularity of 256", DIR, 17, 1, 8, "granularity is impossible", false },
 	{ "a granularity of 2^63", DIR, 17, 1, 63, "granularity is impossible", false },
@@ -230,6 +231,58 @@ static void extra_data_that_is_said_to_be_compatible_is_kept(void **state)
 	disk_close(img);
 }
 
+/* A directory of `n` bitmaps, each with a table of one word of its own, behind all that the image has. */
+static void forge(uint32_t n)
+{
+	uint64_t dir = vd_round_up(bytes_size("d"), 512), len = n * UINT64_C(32), tables = vd_round_up(dir + len, 512);
+	uint8_t *raw = calloc(n, 32);
+
+	for (uint32_t i = 0; i < n; i++) {
+		char name[9];
+
+		snprintf(name, sizeof(name), "%08x", i);
+		vd_put_be64(raw + i * 32, tables + i * UINT64_C(512));
+		vd_put_be32(raw + i * 32 + 8, 1);
+		raw[i * 32 + 16] = 1;
+		raw[i * 32 + 17] = 16;
+		vd_put_be16(raw + i * 32 + 18, 8);
+		memcpy(raw + i * 32 + 24, name, 8);
+	}
+	bytes_write("d", dir, raw, len);
+	bytes_truncate("d", tables + n * UINT64_C(512));
+	bytes_put("d", AT_EXT, 4, n);
+	bytes_put("d", AT_EXT + 8, 8, len);
+	bytes_put("d", AT_EXT + 16, 8, dir);
+	free(raw);
+}
+
+static void as_many_as_qemu_takes_are_listed_and_no_more_are_made(void **state)
+{
+	struct vd_create_opts o = disk_create_opts(qcow2, SIZE);
+	struct vd_bitmap *list;
+	struct vd_image *img;
+	struct vd_error e;
+	size_t n;
+
+	(void)state;
+	o.cluster_size = 512;
+	img = disk_create(qcow2, "d", &o);
+	disk_commit(img);
+	disk_close(img);
+	img = disk_open(qcow2, "d", VD_OPEN_WRITE);
+	bitmap_make(img, "a", 0);
+	disk_close(img);
+	forge(65535);
+	img = disk_open(qcow2, "d", VD_OPEN_WRITE);
+	expect_ok(vd_bitmap_list(img, &list, &n, &e), &e);
+	assert_int_equal(n, 65535);
+	assert_string_equal(list[65534].name, "0000fffe");
+	assert_null(list[65534].unusable);
+	vd_bitmap_list_free(list);
+	expect_failure(vd_bitmap_create(img, "one more", 0, 0, &e), VD_EUNSUPPORTED, &e, "more than the format can hold");
+	disk_close(img);
+}
+
 /* Each is small, all of them together would be read for ever. */
 static void tables_that_many_share_are_not_read(void **state)
 {
@@ -325,6 +378,7 @@ int main(void)
 		T(what_breaks_a_rule_is_told),
 		T(broken_ones_hold_for_nobody_after_a_write),
 		T(broken_ones_can_be_removed),
+		T(as_many_as_qemu_takes_are_listed_and_no_more_are_made),
 		T(tables_that_many_share_are_not_read),
 		T(extra_data_that_is_said_to_be_compatible_is_kept),
 		T(damaged_bitmaps_end_in_an_error_or_are_taken),
