@@ -67,7 +67,7 @@ static int find_base(const struct settings *s, struct vd_image *img, unsigned *d
 			return 0;
 	}
 	fail(e, VD_EARG, "%s: is not among the backing files of %s", s->base, s->operands[0]);
-	return fail_hint(e, VD_EARG, "vdisk info --chain %s lists them", s->operands[0]);
+	return fail_hint(e, VD_EARG, "vdisk info tells of an image which file it stands on");
 }
 
 static int commit(const struct settings *s, const struct keys *keys, struct vd_image *img, struct result *res,
