@@ -102,6 +102,7 @@ const struct vd_format vd_format_vhd = {
 	.probe = vhd_probe,
 	.open = vhd_open,
 	.create = vd_vhd_create,
+	.forecast = vd_vhd_forecast,
 	.check_parent = vd_vhd_check_parent,
 	.close = vhd_close,
 	.describe = vhd_describe,

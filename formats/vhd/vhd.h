@@ -183,6 +183,7 @@ int vd_vhd_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, 
 
 /* vhd_create.c, vhd_resize.c, vhd_walk.c */
 int vd_vhd_create(const struct vd_create *c, struct vd_error *e);
+int vd_vhd_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 int vd_vhd_reach(void *st, uint64_t size, struct vd_error *e);
 int vd_vhd_resize(void *st, uint64_t size, struct vd_error *e);
 int vd_vhd_walk(void *st, struct vd_window *w, struct vd_error *e);

@@ -222,3 +222,23 @@ int vd_vhd_create(const struct vd_create *c, struct vd_error *e)
 		r = build_header(&p, e);
 	return r < 0 ? r : write_image(&p, io, e);
 }
+
+int vd_vhd_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e)
+{
+	struct plan p = { .c = c };
+	int r = choose_type(&p, e);
+
+	if (r == 0)
+		r = judge_size(&p, e);
+	if (r == 0)
+		r = choose_blocks(&p, e);
+	if (r < 0)
+		return r;
+	f->is_full = p.type == VHD_FIXED;
+	f->unit = f->is_full ? 1 : p.block_size;
+	f->overhead = VHD_FOOTER_BYTES;
+	if (!f->is_full)
+		f->overhead += TABLE_OFF + vd_round_up((uint64_t)p.n_entries * 4, VHD_SECTOR) +
+			       p.n_entries * vd_round_up(p.block_size / VHD_SECTOR / 8, VHD_SECTOR);
+	return 0;
+}

@@ -101,6 +101,7 @@ const struct vd_format vd_format_vhdx = {
 	.probe = vhdx_probe,
 	.open = vhdx_open,
 	.create = vd_vhdx_create,
+	.forecast = vd_vhdx_forecast,
 	.check_parent = vd_vhdx_check_parent,
 	.close = vhdx_close,
 	.describe = vhdx_describe,

@@ -213,6 +213,7 @@ int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e) VD_MUST_
 
 /* vhdx_create.c, vhdx_resize.c, vhdx_walk.c */
 int vd_vhdx_create(const struct vd_create *c, struct vd_error *e);
+int vd_vhdx_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 int vd_vhdx_reach(void *st, uint64_t size, struct vd_error *e);
 int vd_vhdx_resize(void *st, uint64_t size, struct vd_error *e);
 int vd_vhdx_walk(void *st, struct vd_window *w, struct vd_error *e);

@@ -146,6 +146,32 @@ static int write_bat(const struct plan *p, struct vd_io *io, struct vd_error *e)
 	return r;
 }
 
+static int make_plan(struct plan *p, struct vd_error *e)
+{
+	int r = choose_type(p, e);
+
+	if (r == 0)
+		r = choose_units(p, e);
+	if (r == 0)
+		r = judge_size(p, e);
+	return r < 0 ? r : lay_out(p, e);
+}
+
+int vd_vhdx_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e)
+{
+	vd_auto_free struct plan *p = NULL;
+	int r = vd_alloc(1, sizeof(*p), &p, e);
+
+	if (r < 0)
+		return r;
+	p->c = c;
+	r = make_plan(p, e);
+	f->unit = vd_max_u64(p->s.block_size, 1);
+	f->is_full = p->s.leaves_allocated;
+	f->overhead = p->blocks_off;
+	return r;
+}
+
 int vd_vhdx_create(const struct vd_create *c, struct vd_error *e)
 {
 	vd_auto_free struct plan *p = NULL;
@@ -157,13 +183,7 @@ int vd_vhdx_create(const struct vd_create *c, struct vd_error *e)
 	if (r < 0)
 		return r;
 	p->c = c;
-	r = choose_type(p, e);
-	if (r == 0)
-		r = choose_units(p, e);
-	if (r == 0)
-		r = judge_size(p, e);
-	if (r == 0)
-		r = lay_out(p, e);
+	r = make_plan(p, e);
 	if (r == 0)
 		r = vd_io_truncate(io, p->end, e);
 	if (r == 0)

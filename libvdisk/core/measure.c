@@ -61,7 +61,8 @@ static void list_bitmaps(struct vd_image *src, struct vd_bitmap **list, size_t *
 			(*list)[(*n)++] = (*list)[i];
 }
 
-static int measure(struct vd_image *src, const struct vd_format *format, const struct vd_create *c,
+/* A container has ciphertext in all of its units. */
+static int measure(struct vd_image *src, const struct vd_format *format, const struct vd_create *c, bool is_container,
 		   struct vd_measure_report *m, struct vd_error *e)
 {
 	struct vd_bitmap *bitmaps = NULL;
@@ -74,6 +75,7 @@ static int measure(struct vd_image *src, const struct vd_format *format, const s
 	r = format->forecast(c, &f, e);
 	vd_bitmap_list_free(bitmaps);
 	full = vd_round_up(c->size, f.unit);
+	f.is_full |= is_container;
 	if (r == 0 && src && !f.is_full)
 		r = count_data(src, vd_max_u64(f.unit, VD_COPY_GRANULE), full, &data, e);
 	if (r < 0)
@@ -89,7 +91,7 @@ VD_PUBLIC int vd_image_measure_output(struct vd_image *src, const struct vd_crea
 {
 	struct vd_create c = { .opts = opts };
 	const struct vd_format *format = NULL;
-	bool is_raw;
+	bool is_container;
 	int r;
 
 	if (report->struct_size != sizeof(*report))
@@ -102,14 +104,14 @@ VD_PUBLIC int vd_image_measure_output(struct vd_image *src, const struct vd_crea
 		r = vd_fail(e, VD_EUNSUPPORTED, "how large an image of format '%s' would be is not known", opts->format);
 	if (r < 0)
 		return r;
-	is_raw = format == &vd_format_raw;
+	is_container = encrypted && !format->encrypts;
 	if (src && opts->size && opts->size < src->size)
 		return vd_fail(e, VD_EARG, "%s has %llu bytes, and a disk of %llu cannot hold them", src->path,
 			       (unsigned long long)src->size, (unsigned long long)opts->size);
-	r = vd_create_size(opts->size || !src ? opts->size : src->size, opts, is_raw && !encrypted, &c.size, e);
+	r = vd_create_size(opts->size || !src ? opts->size : src->size, opts, format == &vd_format_raw && !encrypted, &c.size, e);
 	if (r < 0)
 		return r;
 	if (encrypted)
-		add_key(opts, is_raw, &c);
-	return measure(src, format, &c, report, e);
+		add_key(opts, is_container, &c);
+	return measure(src, format, &c, is_container, report, e);
 }
