@@ -15,7 +15,6 @@
 
 #define WHERE(member) offsetof(struct settings, member)
 #define TRIES_MAX 3             /* at the terminal, as login has it */
-#define RECOVERY_KIND "recovery"
 
 static const struct opt slot_options[] = {
 	{ .name = "label", .kind = OPT_TEXT, .where = WHERE(label), .arg = "TEXT",
@@ -25,6 +24,8 @@ static const struct opt slot_options[] = {
 	{ .name = "last", .kind = OPT_FLAG, .where = WHERE(last_slot),
 	  .help = "remove: even the last keyslot, after which nothing opens the disk" },
 	{ .name = "yes", .letter = 'y', .kind = OPT_FLAG, .where = WHERE(yes), .help = "remove --last: do not ask" },
+	{ .name = "recipient", .kind = OPT_TEXTS, .where = WHERE(recipients), .arg = "AGE1...",
+	  .help = "escrow: a public key of age that may open FILE; may be repeated" },
 	{ .name = "qr", .kind = OPT_FLAG, .where = WHERE(qr), .help = "recovery: show the key as a QR code, too" },
 	{ 0 },
 };
@@ -39,6 +40,7 @@ static const char *const examples[] = {
 	"vdisk key change --header-backup before.hdr disk.qcow2",
 	"vdisk key add --key-file old.key --new-key-file new.key disk.qcow2",
 	"vdisk key recovery --qr disk.qcow2",
+	"vdisk key escrow --recipient age1... disk.qcow2 disk.key.age",
 	"vdisk key remove disk.qcow2 1",
 	NULL,
 };
@@ -276,7 +278,7 @@ static int verify(struct request *q, struct vd_error *e)
 	return r;
 }
 
-/* ---- recovery --------------------------------------------------------------------------------------------- */
+/* ---- recovery and escrow --------------------------------------------------------------------------------------------- */
 
 static int show_recovery(const struct request *q, const char *text, struct vd_error *e)
 {
@@ -302,16 +304,42 @@ static int recovery(struct request *q, struct vd_error *e)
 	int r = find_key(q, e);
 
 	if (r == 0)
-		r = recovery_make(text, e);
+		r = recovery_make(text, &made, e);
 	if (r == 0)
-		r = vd_key_from_bytes(text, strlen(text), &made, e);
-	if (r == 0)
-		r = call(q, vd_keyslot_add, made, RECOVERY_KIND, e);
+		r = call(q, vd_keyslot_add, made, "recovery", e);
 	if (r == 0)
 		r = show_recovery(q, text, e);
 	vd_key_free(made);
 	explicit_bzero(text, sizeof(text));
 	return r;
+}
+
+/* The file first: a keyslot whose key nobody has would be there for good. */
+static int escrow(struct request *q, struct vd_error *e)
+{
+	char text[RECOVERY_TEXT_SIZE] = "";
+	struct vd_key *made = NULL;
+	int r = 0;
+
+	if (!q->s->recipients.n)
+		return fail(e, VD_EARG, "key escrow: for whom? --recipient names a public key of age");
+	r = find_key(q, e);
+	if (r == 0)
+		r = recovery_make(text, &made, e);
+	explicit_bzero(text, sizeof(text));
+	if (r == 0)
+		r = vd_key_escrow(made, q->s->recipients.at, q->s->recipients.n, q->what, e);
+	if (r == 0) {
+		r = call(q, vd_keyslot_add, made, "escrow", e);
+		if (r < 0)
+			remove(q->what);
+	}
+	vd_key_free(made);
+	if (r < 0)
+		return r;
+	print_slot_done(q, "escrow", "opens with the key in the file");
+	ui_note("age -d -i IDENTITY %s prints that key: keep the file with the image's backups", q->what);
+	return 0;
 }
 
 /* ---- header backups --------------------------------------------------------------------------------------- */
@@ -360,6 +388,7 @@ static const struct act {
 	{ "remove", "IMAGE SLOT", 2, true, remove_slot },
 	{ "verify", "IMAGE", 1, false, verify },
 	{ "recovery", "IMAGE", 1, true, recovery },
+	{ "escrow", "IMAGE FILE", 2, true, escrow },
 	{ "backup-header", "IMAGE FILE", 2, false, backup_header },
 	{ "restore-header", "IMAGE FILE", 2, true, restore_header },
 };
@@ -412,7 +441,7 @@ static int run(struct settings *s, struct vd_error *e)
 
 const struct verb verb_key = {
 	.name = "key",
-	.operands = "list|add|change|remove|verify|recovery|backup-header|restore-header IMAGE [SLOT|FILE]",
+	.operands = "list|add|change|remove|verify|recovery|escrow|backup-header|restore-header IMAGE [SLOT|FILE]",
 	.min_operands = 2,
 	.max_operands = 3,
 	.summary = "list, add, change and remove keys of an encrypted image",

@@ -15,7 +15,7 @@
 
 #define BYTES 32
 
-int recovery_make(char text[RECOVERY_TEXT_SIZE], struct vd_error *e)
+int recovery_make(char text[RECOVERY_TEXT_SIZE], struct vd_key **key, struct vd_error *e)
 {
 	static const char modhex[] = "cbdefghijklnrtuv";        /* digits 0 to 15 */
 	unsigned char random[BYTES];
@@ -32,7 +32,7 @@ int recovery_make(char text[RECOVERY_TEXT_SIZE], struct vd_error *e)
 	}
 	*at = '\0';
 	explicit_bzero(random, sizeof(random));
-	return 0;
+	return vd_key_from_bytes(text, strlen(text), key, e);
 }
 
 /* Beyond the edge it is light: a reader wants a margin. */

@@ -79,6 +79,7 @@ struct settings {
 	bool shrink, scrub;
 	const char *label, *header_backup;      /* key */
 	bool last_slot, qr;
+	struct texts recipients;
 	uint64_t granularity;           /* bitmap */
 	bool disabled;
 	const char *from_image;

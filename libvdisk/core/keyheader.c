@@ -14,39 +14,18 @@
 
 /* ---- backup ------------------------------------------------------------------------------------------------ */
 
-static int write_file(struct vd_output *out, struct vd_io *io, struct vd_bytes header, struct vd_error *e)
-{
-	int r = vd_io_pwrite(io, header.p, header.len, 0, e);
-
-	if (r == 0)
-		r = vd_io_truncate(io, vd_round_up(header.len, BACKUP_UNIT), e);
-	if (r == 0)
-		r = vd_io_flush(io, e);
-	return r < 0 ? r : vd_output_commit(out, e);
-}
-
 VD_PUBLIC int vd_header_backup(struct vd_image *img, const char *path, struct vd_error *e)
 {
 	vd_auto_free uint8_t *header = NULL;
-	struct vd_output out = { 0 };
-	struct vd_io *io = NULL;
 	size_t len = 0;
-	int r = vd_keyslots_judge(img, e), c;
+	int r = vd_keyslots_judge(img, e);
 
 	if (r < 0)
 		return r;
 	pthread_rwlock_rdlock(&img->control);
 	r = vd_layer_read_header(img, img->layer.is_container, &header, &len, e);
 	pthread_rwlock_unlock(&img->control);
-	if (r == 0)
-		r = vd_output_open(vd_host_os(), path, false, &out, &io, e);
-	if (r < 0)
-		return r;
-	r = write_file(&out, io, (struct vd_bytes){ header, len }, e);
-	if (r < 0)
-		vd_output_abandon(&out);
-	c = vd_io_close(io, r < 0 ? NULL : e);
-	return r < 0 ? r : c;
+	return r < 0 ? r : vd_output_put(vd_host_os(), path, header, len, vd_round_up(len, BACKUP_UNIT), e);
 }
 
 /* ---- restore ----------------------------------------------------------------------------------------------- */

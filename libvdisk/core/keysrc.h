@@ -56,6 +56,10 @@ uint64_t vd_luks1_header_len(size_t key_len);
 int vd_luks_format(const struct vd_luks_format_opts *opts, const struct vd_secret *vk, const struct vd_key *key,
 		   uint8_t **out, size_t *out_len, struct vd_error *e) VD_MUST_CHECK;
 
+/* The secret encrypted to recipients of age (age1...), as a file of age; *out is malloc'ed. VD_EARG names a wrong one. */
+int vd_age_seal(const struct vd_key *key, const char *const *recipients, size_t n, uint8_t **out, size_t *out_len,
+		struct vd_error *e) VD_MUST_CHECK;
+
 /* ---- changing keyslots ---- */
 
 #define VD_LUKS_STEPS_MAX 4

@@ -693,6 +693,13 @@ VD_PUBLIC int vd_keyslot_remove(struct vd_image *img, uint32_t slot, unsigned fl
 VD_PUBLIC int vd_keyslot_find(struct vd_image *img, const struct vd_key *key, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
 
 /*
+ * Puts a secret into a new file, mode 0600, encrypted to n public keys of age (X25519, "age1..."): whoever has the private key
+ * of one of them gets it back with age -d. VD_EARG names a recipient that is none, VD_EEXIST: the file is there.
+ */
+VD_PUBLIC int vd_key_escrow(const struct vd_key *key, const char *const *recipients, size_t n, const char *path,
+			    struct vd_error *e) VD_MUST_CHECK;
+
+/*
  * The header with all its keyslots as a file, mode 0600, whose bytes cryptsetup knows as a header backup. VD_EEXIST: the file
  * is there. It opens the disk with every secret of now, for ever: guard it like the disk. On any handle.
  */

@@ -200,3 +200,29 @@ void vd_output_abandon(struct vd_output *out)
 	(void)dropped;
 	spend(out);
 }
+
+static int put(struct vd_output *out, struct vd_io *io, const void *bytes, size_t len, uint64_t size, struct vd_error *e)
+{
+	int r = vd_io_pwrite(io, bytes, len, 0, e);
+
+	if (r == 0 && size > len)
+		r = vd_io_truncate(io, size, e);
+	if (r == 0)
+		r = vd_io_flush(io, e);
+	return r < 0 ? r : vd_output_commit(out, e);
+}
+
+int vd_output_put(struct vd_host *host, const char *path, const void *bytes, size_t len, uint64_t size, struct vd_error *e)
+{
+	struct vd_output out = { 0 };
+	struct vd_io *io = NULL;
+	int r = vd_output_open(host, path, false, &out, &io, e), c;
+
+	if (r < 0)
+		return r;
+	r = put(&out, io, bytes, len, size, e);
+	if (r < 0)
+		vd_output_abandon(&out);
+	c = vd_io_close(io, r < 0 ? NULL : e);
+	return r < 0 ? r : c;
+}

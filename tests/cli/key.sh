@@ -4,7 +4,7 @@
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/json.sh"
 . "$SRCDIR/tests/support/peers.sh"
-requires qemu-img cryptsetup perl
+requires qemu-img cryptsetup perl age age-keygen
 
 printf old > old; printf new > new; printf wrong > wrong
 yes 'a line of text' | head -c 4194304 > disk.raw
@@ -101,6 +101,24 @@ dd if=/dev/zero of=q.qcow2 bs=1 seek="$off" count=8192 conv=notrunc status=none
 check_fails 1 "a qcow2 without its LUKS header does not open" "$VDISK" info q.qcow2
 check "and its header comes back, too" "$VDISK" key restore-header --key-file old q.qcow2 q.hdr
 opens q.qcow2 old; claim "the disk is whole"
+
+# ---- escrow
+for who in ann bob eve; do age-keygen -o $who.key 2>/dev/null; done
+pub() { age-keygen -y $1.key; }
+"$VDISK" encrypt -q --key-file old --pbkdf-iterations 1000 disk.raw e.qcow2
+check "escrow" "$VDISK" key escrow --key-file old --pbkdf-iterations 1000 --recipient "$(pub ann)" --recipient "$(pub bob)" e.qcow2 e.age
+[ "$(stat -c %a e.age)" = 600 ]; claim "only its owner reads the file"
+for who in ann bob; do
+	age -d -i $who.key e.age > $who.secret && opens e.qcow2 $who.secret
+	claim "$who gets the key from age, and it opens the disk"
+done
+! age -d -i eve.key e.age > eve.secret 2>/dev/null; claim "eve does not"
+"$VDISK" key list e.qcow2 | grep '^1 *escrow' > /dev/null; claim "list shows what the keyslot is for"
+check_fails 64 "a recipient that is none is refused" "$VDISK" key escrow --key-file old --recipient "$(pub ann | tr q p)" e.qcow2 no.age
+check_fails 64 "no recipient, too" "$VDISK" key escrow --key-file old e.qcow2 no.age
+check_fails 12 "and a wrong key" "$VDISK" key escrow --key-file wrong --recipient "$(pub ann)" e.qcow2 no.age
+check_fails 1 "an existing file is kept" "$VDISK" key escrow --key-file old --recipient "$(pub ann)" e.qcow2 e.age
+[ "$(slots e.qcow2)" = "0 1" ] && [ ! -e no.age ]; claim "none of them changes anything"
 
 # ---- what is no encrypted image
 qemu-img create -q -f qcow2 plain.qcow2 1M
