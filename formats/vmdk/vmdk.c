@@ -132,6 +132,7 @@ const struct vd_format vd_format_vmdk = {
 	.probe = vmdk_probe,
 	.open = vd_vmdk_open,
 	.create = vd_vmdk_create,
+	.forecast = vd_vmdk_forecast,
 	.check_parent = vmdk_check_parent,
 	.close = vmdk_close,
 	.describe = vmdk_describe,

@@ -228,12 +228,15 @@ int vd_vmdk_resize(void *st, uint64_t size, struct vd_error *e);
 
 /* vmdk_create.c */
 int vd_vmdk_create(const struct vd_create *c, struct vd_error *e);
+int vd_vmdk_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 void vd_vmdk_header_put(uint8_t *raw, const struct vd_vmdk_header *h);
 
 /* vmdk_stream.c: stream-optimized disks, made by one copy. */
 /* An empty one, whole. */
 int vd_vmdk_stream_create(struct vd_io *io, uint64_t size, uint64_t grain, struct vd_bytes text,
 			  struct vd_error *e) VD_MUST_CHECK;
+/* All but the grains' bytes of one that is full. */
+uint64_t vd_vmdk_stream_overhead(uint64_t size, uint64_t grain);
 /* What filling it takes: s->stream. */
 int vd_vmdk_stream_new(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
 void vd_vmdk_stream_free(struct vd_vmdk_stream *w);

@@ -353,19 +353,45 @@ static int make(struct plan *p, struct vd_error *e)
 	return r < 0 ? r : vd_io_pwrite(io, p->text, p->text_len, 0, e);
 }
 
+static int judge_options(struct plan *p, struct vd_error *e)
+{
+	int r = choose_kind(p, e);
+
+	if (r == 0)
+		r = choose_adapter(p, e);
+	if (r == 0)
+		r = judge_size(p, e);
+	return r < 0 ? r : choose_grain(p, e);
+}
+
+/* Of a stream: with grains that do not compress. */
+int vd_vmdk_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e)
+{
+	struct plan p = { .c = c, .o = c->opts };
+	uint64_t part, descriptor = DESC_SECTORS * VMDK_SECTOR;
+	int r = judge_options(&p, e);
+
+	if (r < 0)
+		return r;
+	f->is_full = !p.kind->is_sparse;
+	f->unit = p.kind->is_sparse ? p.grain : VMDK_SECTOR;
+	f->overhead = p.kind->suffix ? descriptor : 0;
+	if (p.kind->is_stream)
+		f->overhead = vd_vmdk_stream_overhead(c->size, p.grain);
+	for (uint64_t left = c->size; left && p.kind->is_sparse && !p.kind->is_stream; left -= part) {
+		part = p.kind->is_split ? vd_min_u64(left, PART_BYTES) : left;
+		f->overhead += lay_out(&p, part).overhead * VMDK_SECTOR;
+	}
+	return 0;
+}
+
 int vd_vmdk_create(const struct vd_create *c, struct vd_error *e)
 {
 	struct plan p = { .c = c, .o = c->opts };
-	int r = choose_kind(&p, e);
+	int r = judge_options(&p, e);
 
 	if (r == 0)
-		r = choose_adapter(&p, e);
-	if (r == 0)
 		r = judge_parent(&p, e);
-	if (r == 0)
-		r = judge_size(&p, e);
-	if (r == 0)
-		r = choose_grain(&p, e);
 	if (r == 0)
 		r = make(&p, e);
 	free(p.text);

@@ -97,6 +97,49 @@ static int judge_hosted(const struct vd_vmdk_header *h, struct vd_error *e)
 	return 0;
 }
 
+/*
+ * Goes through a stream without a footer, marker by marker: how much of the disk its grains are, up to the first that is not
+ * all there. Ends with the file, because each step is at least a sector.
+ */
+static int measure_stream(struct vd_io *io, uint64_t file_size, const struct vd_vmdk_header *h, uint64_t *sound,
+			  struct vd_error *e)
+{
+	uint64_t at = vd_max_u64(vd_min_u64(h->overhead, VMDK_SECTORS_MAX), 1) * VMDK_SECTOR;
+	uint8_t raw[16];
+
+	*sound = 0;
+	while (vd_range_inside(at, sizeof(raw), file_size)) {
+		int r = vd_io_pread(io, raw, sizeof(raw), at, e);
+		uint64_t value = vd_get_le64(raw), len = vd_get_le32(raw + 8);
+
+		if (r < 0)
+			return r;
+		if (!len && vd_get_le32(raw + 12) != VMDK_MARKER_GT)
+			return 0;
+		if (!len && value > VMDK_GTES_MAX)
+			return 0;
+		len = len ? VMDK_MARKER_LEN + len : VMDK_SECTOR + value * VMDK_SECTOR;
+		if (!vd_range_inside(at, len, file_size))
+			return 0;
+		if (vd_get_le32(raw + 8))
+			*sound = (vd_min_u64(value, h->capacity) + h->grain) * VMDK_SECTOR;
+		at += vd_round_up(len, VMDK_SECTOR);
+	}
+	return 0;
+}
+
+static int cut_off(struct vd_io *io, uint64_t file_size, const struct vd_vmdk_header *h, struct vd_error *e)
+{
+	uint64_t sound = 0, capacity = vd_min_u64(h->capacity, VMDK_SECTORS_MAX) * VMDK_SECTOR;
+	int r = h->grain > VMDK_GRAIN_MAX ? 0 : measure_stream(io, file_size, h, &sound, e);
+
+	if (r < 0)
+		return r;
+	vd_fail_at(e, VD_ECORRUPT, file_size, "the stream-optimized disk is cut off: its footer is missing, and only the first %"
+		   PRIu64 " of %" PRIu64 " bytes of the disk are all there", vd_min_u64(sound, capacity), capacity);
+	return vd_hint(e, VD_ECORRUPT, "copy or download the file again");
+}
+
 /* The header that counts is the footer when tables follow the grains. */
 static int read_footer(struct vd_io *io, uint64_t file_size, struct vd_vmdk_header *h, struct vd_error *e)
 {
@@ -110,10 +153,8 @@ static int read_footer(struct vd_io *io, uint64_t file_size, struct vd_vmdk_head
 	r = at ? vd_io_pread_exact(io, raw, sizeof(raw), at, e) : 0;
 	if (r < 0)
 		return r;
-	if (!at || vd_get_le32(raw) != VMDK_MAGIC) {
-		vd_fail_at(e, VD_ECORRUPT, at, "the footer of a stream-optimized disk is missing: the file is not complete");
-		return vd_hint(e, VD_ECORRUPT, "copy or download the file again");
-	}
+	if (!at || vd_get_le32(raw) != VMDK_MAGIC)
+		return cut_off(io, file_size, h, e);
 	decode_hosted(raw, h);
 	r = judge_hosted(h, e);
 	if (r < 0)

@@ -102,6 +102,15 @@ int vd_vmdk_stream_create(struct vd_io *io, uint64_t size, uint64_t grain, struc
 	return r < 0 ? r : append_end(&tail, &h, gd, n_gd, e);
 }
 
+/* Each grain may grow by a marker, what deflate loses, and the rest of a sector. */
+uint64_t vd_vmdk_stream_overhead(uint64_t size, uint64_t grain)
+{
+	uint64_t n_gd = vd_round_up(size, grain * GTES) / (grain * GTES), n = vd_round_up(size, grain) / grain;
+
+	return OVERHEAD * VMDK_SECTOR + n * (VMDK_SECTOR + grain / 512) + n_gd * (VMDK_SECTOR + TABLE_BYTES) +
+	       vd_round_up(n_gd * 4, VMDK_SECTOR) + 4 * VMDK_SECTOR;
+}
+
 /* ---- writing ---------------------------------------------------------------------------------------------- */
 
 struct vd_vmdk_stream {

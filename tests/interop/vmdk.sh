@@ -52,6 +52,21 @@ head -c 8000000 /dev/urandom > noise.raw
 "$VDISK" convert -q -c -O vmdk noise.raw noise.vmdk && qemu-img compare -q noise.raw noise.vmdk
 claim "what does not compress is streamed, too"
 
+# A download that broke off says how far it got.
+"$VDISK" convert -q -c -O vmdk disk.raw x.vmdk
+head -c 400000 x.vmdk > cut.vmdk
+refuses 'cut off: its footer is missing, and only the first [1-9][0-9]* of 8390144 bytes' "a stream that is cut off is refused" convert -O raw cut.vmdk no.raw
+
+# What measure says is what comes out, or a little more.
+for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs; do
+	rm -rf m && mkdir m
+	said=$("$VDISK" measure --output=json -O vmdk -o subformat=$o disk.raw | sed -n 's/.*"required": *\([0-9]*\).*/\1/p')
+	"$VDISK" convert -q -O vmdk -o subformat=$o disk.raw m/x.vmdk
+	is=$(cat m/* | wc -c)
+	[ "$is" -le "$said" ] && [ $((is + 100000)) -ge "$said" ]
+	claim "measure foresees $o: $is, said $said"
+done
+
 # LUKS as content, opened by qemu's driver for it.
 printf secret > key
 for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs; do

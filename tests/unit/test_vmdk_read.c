@@ -166,7 +166,7 @@ static void impossible_headers_are_refused(void **state)
 		{ 44, 0, 4, VD_ECORRUPT, "grain tables of 0" }, { 44, 513, 4, VD_ECORRUPT, "grain tables of 513" },
 		{ 44, UINT32_MAX, 4, VD_ECORRUPT, "grain tables of" },
 		{ 73, 0x0a, 1, 0, NULL }, { 73, 0x0d, 1, VD_ECORRUPT, "as if it were text" },
-		{ 56, UINT64_MAX, 8, VD_ECORRUPT, "footer" },
+		{ 56, UINT64_MAX, 8, VD_ECORRUPT, "cut off" },
 	};
 
 	(void)state;
