@@ -534,7 +534,8 @@ static void what_was_scrubbed_is_zeros_when_it_is_given_out(void **state)
 	(void)state;
 	vhdx_make("d", 40 * (uint64_t)BLOCK, NULL, NULL);
 	img = disk_open(vhdx, "d", VD_OPEN_WRITE);
-	disk_write(img, 0, 20 * BLOCK, 1);
+	/* The file is made longer by some blocks at once: two are left. */
+	disk_write(img, 0, 18 * BLOCK, 1);
 	disk_zero(img, 0, BLOCK);
 	disk_flush(img);
 	walk_host(img, 64);
@@ -543,11 +544,13 @@ static void what_was_scrubbed_is_zeros_when_it_is_given_out(void **state)
 
 		if (r->owner != VD_OWNER_FREE && r->owner != VD_OWNER_TAIL && r->owner != VD_OWNER_HOSTHOLE)
 			continue;
-		expect_ok(vd_host_scrub(img, r->file, r->off, r->len, "SCRUB", 5, &e), &e);
+		/* A host that knows no holes. */
+		for (uint64_t at = r->off; at < r->off + r->len; at += 512)
+			expect_ok(vd_set_pwrite(img->set, 0, "SCRUB", 5, at, &e), &e);
 		n += r->len;
 	}
 	walk_free();
-	assert_true(n >= BLOCK);
+	assert_int_equal(n, 3 * BLOCK);
 	for (int i = 20; i < 30; i++) {
 		disk_write(img, i * (uint64_t)BLOCK + 77, 1, 2);
 		disk_expect(img, i * (uint64_t)BLOCK, 77, 0);
