@@ -161,6 +161,31 @@ for f in vhd vhdx; do
 	done
 done
 
+# ---- a log that was left; qemu empties its own with each write
+
+rm -f x.vhdx
+cp disk.raw want.raw
+qemu-img convert -f raw -O vhdx -o block_size=1M disk.raw x.vhdx
+printf 'write -P 9 4M 100k\nwrite -P 8 7M 4k\n' > work
+qemu_io -f raw want.raw < work
+printf 'flush\nabort\n' >> work
+with_commands work "$imgio" -w x.vhdx > imgio.log && "$VDISK" info x.vhdx | grep -q 'not closed cleanly'
+claim "a run that was cut off leaves its log"
+check_fails 1 "qemu does not open it for reading" qemu-img info --image-opts driver=vhdx,file.filename=x.vhdx
+# As if the last tables had not come in place.
+bat=$(perl -e 'open my $f, "<", "x.vhdx"; seek $f, 196608 + 32, 0; read $f, my $b, 8; print unpack "Q<", $b')
+dd if=/dev/zero of=x.vhdx bs=4096 seek=$((bat / 4096)) count=1 conv=notrunc status=none
+cp x.vhdx before.vhdx
+check "vdisk reads it by the log" reads_as x.vhdx want.raw
+cmp -s x.vhdx before.vhdx
+claim "and leaves it as it is"
+run qemu-img check -r all before.vhdx
+qemu-img compare -q -f vhdx -F raw before.vhdx want.raw
+claim "qemu replays it, too"
+printf 'write -P 7 3M 512\n' > work
+with_commands work "$imgio" -w x.vhdx > imgio.log && qemu_io -f raw want.raw < work && peers_read vhdx want.raw && qemu-img check -q x.vhdx
+claim "a write puts it in place"
+
 # ---- damaged
 
 qemu-img convert -f raw -O vpc -o force_size=on disk.raw x.vhd
