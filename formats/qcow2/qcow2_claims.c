@@ -73,7 +73,10 @@ static int found(struct visitor *x, enum vd_qcow2_kind kind, uint64_t entry_off,
 
 /* ---- L2 tables ------------------------------------------------------------------------------------------ */
 
-/* n L1 entries of the same table at the same place of the disk. */
+/*
+ * n L1 entries of one table at the same place of the disk; or, if there are more than two places, which no writer makes,
+ * all but those of the first one as if they were at the second.
+ */
 struct l2_group {
 	const struct l1_entry *at;
 	size_t n;
@@ -88,8 +91,11 @@ static int tell_cluster(struct visitor *x, const struct l2_group *g, struct vd_q
 		return tell(x, ref, e);
 	ref->n = 1;
 	for (size_t i = 0; i < g->n && r == 0; i++) {
+		uint64_t in_table = ref->guest_off % x->s->l2_span;
+
 		ref->view = g->at[i].view;
 		ref->disk_size = g->at[i].disk_size;
+		ref->guest_off = g->at[i].index * x->s->l2_span + in_table;
 		r = tell(x, ref, e);
 	}
 	return r;
@@ -151,11 +157,13 @@ static int visit_batch(struct visitor *x, struct vd_error *e)
 {
 	int r = 0;
 
-	qsort(x->batch, x->n_batch, sizeof(*x->batch), by_table);
+	if (x->n_batch)
+		qsort(x->batch, x->n_batch, sizeof(*x->batch), by_table);
 	for (size_t i = 0; i < x->n_batch && r == 0;) {
 		struct l2_group g = { .at = &x->batch[i] };
+		bool is_second = i && g.at[-1].l2_off == g.at->l2_off;
 
-		for (; i < x->n_batch && x->batch[i].l2_off == g.at->l2_off && x->batch[i].index == g.at->index; i++) {
+		for (; i < x->n_batch && x->batch[i].l2_off == g.at->l2_off && (is_second || x->batch[i].index == g.at->index); i++) {
 			g.disk_size = vd_max_u64(g.disk_size, x->batch[i].disk_size);
 			g.n++;
 		}

@@ -6,7 +6,7 @@
  * C1  Damage ends nothing: an entry that breaks a rule is told as a finding, and what it names, as far as it can be
  *     understood, is told as well. Only a host that cannot be read, and want of memory, end the visit.
  * C2  An L2 table that many L1 entries lead to at the same place of the disk is read once, its entries told once with
- *     `n` of them; so the visit reads no more than the file holds, however many snapshots share.
+ *     `n` of them, however many snapshots share; and twice at most if it is named for many places, which is damage.
  * C3  Tables are read past the cache: nothing in it is dirty.
  */
 #ifndef VD_FORMATS_QCOW2_CLAIMS_H

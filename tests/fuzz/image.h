@@ -113,6 +113,30 @@ static int write_part(struct vd_image *img, uint64_t off, size_t len, struct vd_
 	return r < 0 ? r : vd_image_flush(img, e);
 }
 
+/* Gapless and disjoint, whatever is claimed. */
+static void walk(struct vd_image *img)
+{
+	struct vd_host_run runs[64];
+	struct vd_host_walk *w;
+	struct vd_error e;
+	uint64_t at = 0;
+	uint32_t file = 0;
+	size_t n = 1;
+
+	if (vd_host_walk_start(img, 0, 0, &w, &e) < 0)
+		return;
+	for (int i = 0; i < CALLS_MAX && n && vd_host_walk_next(w, runs, 64, &n, &e) == 0; i++)
+		for (size_t k = 0; k < n; k++) {
+			if (runs[k].file != file)
+				at = 0;
+			if (runs[k].off != at || !runs[k].len)
+				abort();
+			file = runs[k].file;
+			at += runs[k].len;
+		}
+	vd_host_walk_end(w);
+}
+
 static void work_on(struct vd_host *host, const struct vd_format *format)
 {
 	static const unsigned flags[] = { VD_OPEN_METADATA, 0, VD_OPEN_WRITE };
@@ -125,6 +149,7 @@ static void work_on(struct vd_host *host, const struct vd_format *format)
 			continue;
 		if (flags[i] == VD_OPEN_METADATA) {
 			describe(img);
+			walk(img);
 			ask_bitmaps(img);
 		} else {
 			each_part(img, read_part);
