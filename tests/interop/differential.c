@@ -2,7 +2,8 @@
 /*
  * One image, two writers and two models. By turns this library and qemu-io do random operations to it; a byte array says
  * what must come of them, and so does the other side: what the library wrote qemu reads, and the reverse, and qemu-img
- * finds no error and no leak after either. Snapshots, made and applied by both, have byte arrays of their own.
+ * finds no error and no leak after either. Snapshots, made and applied by both, have byte arrays of their own; a bitmap
+ * that both keep up tells of every byte that has changed.
  *
  * The library works on a host in memory, qemu on copies of its files in the current folder. Operations of one turn are
  * kept as text, which a failure prints, with what repeats it.
@@ -81,6 +82,8 @@ static struct run {
 	struct kept kept[SNAPSHOTS];
 	size_t n_kept;
 	unsigned n_made;
+	struct kept since;              /* the disk when the bitmap was cleared; no bytes: it has to be cleared anew */
+	bool has_bitmap;
 	uint64_t seed, n_ops;
 	char *log;                      /* operations of this turn, a line each */
 	size_t log_len;
@@ -455,6 +458,52 @@ static void reopen(void)
 	run.img = variant_open(run.v, VD_OPEN_WRITE);
 }
 
+static void begin_bitmap(void)
+{
+	struct vd_error e;
+
+	if (run.v->format != QCOW2 || run.v->opts.flags & V2 || run.since.bytes)
+		return;
+	did("bitmap");
+	if (!run.has_bitmap)
+		must(vd_bitmap_create(run.img, "changes", 4096, 0, &e), &e, "bitmap create");
+	else
+		must(vd_bitmap_clear(run.img, "changes", &e), &e, "bitmap clear");
+	run.has_bitmap = true;
+	run.since = (struct kept){ .size = run.m.size, .bytes = malloc(run.m.size + 1) };
+	memcpy(run.since.bytes, run.m.bytes, run.m.size);
+}
+
+static void end_bitmap(void)
+{
+	free(run.since.bytes);
+	run.since = (struct kept){ 0 };
+}
+
+/* What is not called dirty is as it was. */
+static void check_bitmap(void)
+{
+	uint64_t end = vd_min_u64(run.m.size, run.since.size), n;
+	struct vd_extent x;
+	struct vd_error e;
+	size_t got;
+
+	for (uint64_t off = 0; run.since.bytes && off < end; off += n) {
+		must(vd_image_extents_since(run.img, "changes", off, end - off, &x, 1, &got, &e), &e, "changes");
+		n = x.len;
+		if (!(x.flags & VD_EXTENT_DIRTY))
+			same(run.m.bytes + off, run.since.bytes + off, n, off, "what the bitmap calls unchanged");
+	}
+}
+
+/* Soon again, while some of the disk is still unchanged. */
+static void begin_bitmap_anew(void)
+{
+	check_bitmap();
+	end_bitmap();
+	begin_bitmap();
+}
+
 static void step(void)
 {
 	uint64_t die = chance_below(&run.m.chance, 100);
@@ -469,6 +518,8 @@ static void step(void)
 		must(vd_image_flush(run.img, &e), &e, "flush");
 	} else if (die < 93) {
 		reopen();
+	} else if (die < 95) {
+		begin_bitmap_anew();
 	} else if (die < 98) {
 		if (keeps_snapshots())
 			change_snapshots();
@@ -482,8 +533,10 @@ static void our_turn(uint64_t n)
 	uint64_t until = run.n_ops + n;
 
 	begin_turn("this library");
+	begin_bitmap();
 	while (run.n_ops < until)
 		step();
+	begin_bitmap_anew();
 	hand_over();
 	peer_finds_what_we_wrote();
 }
@@ -564,6 +617,16 @@ static void run_commands(void)
 	}
 }
 
+/* With one it does not go back to a snapshot. */
+static void peer_removes_bitmap(void)
+{
+	did("qemu-img bitmap --remove");
+	if (peer("qemu-img bitmap --remove %s --image-opts %s changes", secret, image_opts()))
+		show_log_of("qemu-img bitmap");
+	run.has_bitmap = false;
+	end_bitmap();
+}
+
 /* It counts up before it counts down: with narrow counts it cannot even go back to a snapshot. */
 static void peer_changes_snapshots(void)
 {
@@ -578,6 +641,8 @@ static void peer_changes_snapshots(void)
 	}
 	if (!k)
 		return;
+	if (how[1] == 'a' && run.has_bitmap)
+		peer_removes_bitmap();
 	did("qemu-img snapshot %s %s", how, k->name);
 	if (peer("qemu-img snapshot %s %s %s --image-opts %s", how, k->name, secret, image_opts()))
 		show_log_of("qemu-img snapshot");
@@ -595,12 +660,14 @@ static void peer_resizes(uint8_t *unknown)
 {
 	uint64_t size = draw_size(), end = run.m.size;
 
-	if (run.v->format == RAW || (run.v->opts.flags & V2 && (run.n_kept || has_parent())))
+	if (run.v->format == RAW || (run.v->opts.flags & V2 && (run.n_kept || has_parent())) || chance_below(&run.m.chance, 2))
 		return;
 	did("qemu-img resize %llu", LL(size));
 	if (peer("qemu-img resize --shrink %s --image-opts %s %llu", secret, image_opts(), LL(size)))
 		show_log_of("qemu-img resize");
 	resized(size);
+	/* It tells no bitmap of what is new. */
+	end_bitmap();
 	if (size > end)
 		memset(unknown + end, 1, vd_min_u64(size, vd_round_up(end, run.v->unit)) - end);
 }
@@ -632,6 +699,7 @@ static void we_find_what_it_wrote(const uint8_t *theirs)
 		has_failed("the disk", "has another size");
 	must(vd_image_pread(run.img, got, run.m.size, 0, &e), &e, "read");
 	same(got, theirs, run.m.size, 0, "we read what qemu reads");
+	check_bitmap();
 }
 
 /* What is not known is what it reads. */
@@ -690,6 +758,7 @@ static int stop(void **state)
 	(void)state;
 	while (run.n_kept)
 		forget(0);
+	end_bitmap();
 	model_free(&run.m);
 	fclose(run.to_log);
 	free(run.log);
