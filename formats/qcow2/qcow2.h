@@ -222,7 +222,7 @@ int vd_qcow2_alloc_stretch(struct vd_qcow2 *s, uint64_t n, uint64_t *host_off, s
 /* Room for a compressed cluster of len bytes, at any byte: neighbours share clusters. */
 int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off,
 			  struct vd_error *e) VD_MUST_CHECK;
-/* One owner less for each cluster that the range touches. */
+/* One owner less for each cluster of a range that nothing points to; with scrubbing by way of the quarantine. */
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e);
 int vd_qcow2_disown(void *st, const struct vd_range *range, struct vd_space_batch *last, struct vd_error *e);

@@ -163,7 +163,13 @@ static int drop(struct vd_qcow2 *s, const struct vd_range *range, struct vd_spac
 
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e)
 {
-	return drop(s, &(struct vd_range){ .host_off = host_off, .len = len }, NULL, e);
+	struct vd_range range = { .host_off = host_off, .len = len };
+
+	if (!s->scrubs)
+		return drop(s, &range, NULL, e);
+	/* Bytes may be there that nothing ever pointed to. */
+	vd_space_release(s->space, range);
+	return 0;
 }
 
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e)

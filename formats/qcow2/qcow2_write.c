@@ -186,11 +186,7 @@ int vd_qcow2_publish(void *st, struct vd_resv *v, struct vd_error *e)
 
 void vd_qcow2_cancel(void *st, struct vd_resv *v)
 {
-	struct vd_qcow2 *s = st;
-
-	/* Nothing ever pointed there, so the space needs no quarantine; but bytes may be there. A failure leaks it. */
-	if (v->cookie[1] && s->scrubs)
-		vd_space_release(s->space, (struct vd_range){ .host_off = v->cookie[0], .len = v->cookie[1] });
-	else if (v->cookie[1] && vd_qcow2_drop(s, v->cookie[0], v->cookie[1], NULL) < 0)
+	/* Nothing ever pointed there, so the space needs no quarantine. A failure leaks it. */
+	if (v->cookie[1] && vd_qcow2_drop(st, v->cookie[0], v->cookie[1], NULL) < 0)
 		v->cookie[1] = 0;
 }
