@@ -14,7 +14,7 @@
 
 static const struct opt target[] = {
 	{ .name = "target-format", .letter = 'O', .kind = OPT_TEXT, .where = WHERE(target_format), .arg = "FMT",
-	  .help = "format of the copy: raw (default), qcow2, luks, vhd or vhdx" },
+	  .help = "format of the copy: raw (default), qcow2, luks, vhd, vhdx or vmdk" },
 	{ .name = "options", .letter = 'o', .kind = OPT_TEXTS, .where = WHERE(create_options), .arg = "K=V,...",
 	  .help = "options of the copy, as qemu-img has them" },
 	{ .name = "size", .kind = OPT_SIZE, .where = WHERE(made.size), .arg = "N",

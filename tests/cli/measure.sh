@@ -68,10 +68,11 @@ measures -O qcow2 -o data_file=x some.raw
 "$VDISK" convert -q --force -O qcow2 -o data_file=x some.raw out && [ $(($(wc -c < out) + $(wc -c < x))) -le "$required" ]
 claim "both files of one with a data file"
 
-# VHD and VHDX, whose blocks are large.
+# VHD and VHDX, whose blocks are large, and VMDK in one file.
 truncate -s 64M large.raw
 dd if=full.raw of=large.raw bs=1M seek=11 count=3 conv=notrunc status=none
-for o in vhd "vhd -o subformat=fixed" "vhd -o block_size=512k" vhdx "vhdx -o subformat=fixed" "vhdx -o block_size=1M"; do
+for o in vhd "vhd -o subformat=fixed" "vhd -o block_size=512k" vhdx "vhdx -o subformat=fixed" "vhdx -o block_size=1M" \
+	vmdk; do
 	for image in full.raw large.raw; do
 		"$VDISK" convert -q --force -O $o $image out && measures -O $o $image && [ "$(wc -c < out)" -le "$required" ]
 		claim "a convert takes no more: $o $image"
@@ -79,7 +80,7 @@ for o in vhd "vhd -o subformat=fixed" "vhd -o block_size=512k" vhdx "vhdx -o sub
 	"$VDISK" convert -q --force -O $o full.raw out && measures -O $o full.raw && [ "$(wc -c < out)" -eq "$full" ]
 	claim "and exactly that if it is full: $o"
 done
-for f in vhd vhdx; do
+for f in vhd vhdx vmdk; do
 	"$VDISK" convert -q --force -O $f $enc --new-key-file key large.raw out && measures -O $f --encrypt large.raw &&
 		[ "$(wc -c < out)" -eq "$required" ]
 	claim "a container in $f"
