@@ -143,10 +143,12 @@ static void print_counts(const struct settings *s, const struct vd_check_report 
 {
 	const char *image = s->operands[0];
 
-	if (rep->corruptions_fixed || rep->leaks_fixed)
-		ui_summary("%s: mended %llu fault%s, gave back %llu leaked cluster%s", image,
-			   (unsigned long long)rep->corruptions_fixed, plural(rep->corruptions_fixed),
-			   (unsigned long long)rep->leaks_fixed, plural(rep->leaks_fixed));
+	if (rep->corruptions_fixed)
+		ui_summary("%s: mended %llu fault%s", image, (unsigned long long)rep->corruptions_fixed,
+			   plural(rep->corruptions_fixed));
+	if (rep->leaks_fixed)
+		ui_summary("%s: gave back %llu leaked cluster%s", image, (unsigned long long)rep->leaks_fixed,
+			   plural(rep->leaks_fixed));
 	if (rep->check_errors)
 		ui_summary("%s: the check is not complete: %llu table%s could not be read", image,
 			   (unsigned long long)rep->check_errors, plural(rep->check_errors));
@@ -185,6 +187,8 @@ static void advise(const struct settings *s, const struct vd_check_report *rep)
 		ui_note("leaks cost space and nothing else; --repair=leaks gives it back");
 	else if (s->repair == VD_REPAIR_LEAKS && rep->corruptions)
 		ui_note("nothing was given back: what is broken may want what looks unused; --repair=all mends the rest first");
+	else if (s->repair && rep->leaks && !rep->corruptions)
+		ui_note("what looks unused was kept, since an entry may have lost it; --repair=leaks gives it back");
 	else if (rep->not_mendable)
 		ui_note("what cannot be mended was left as it is: restore these parts of the disk from a backup");
 }

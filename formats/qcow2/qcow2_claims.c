@@ -125,8 +125,11 @@ static int visit_l2(struct visitor *x, const struct l2_group *g, struct vd_error
 	const struct vd_qcow2 *s = x->s;
 	uint64_t l2_off = g->at->l2_off, guest_off = g->at->index * s->l2_span;
 	struct vd_error what;
-	int r = vd_set_pread(s->set, 0, x->raw, s->cluster_size, l2_off, &what);
+	int r = x->v->table ? x->v->table(x->v, l2_off, e) : 0;
 
+	if (r < 0)
+		return r;
+	r = vd_set_pread(s->set, 0, x->raw, s->cluster_size, l2_off, &what);
 	if (r < 0 && e)
 		*e = what;
 	if (r == VD_EIO && x->v->goes_on)

@@ -50,6 +50,7 @@ struct vd_qcow2_visit {
 	bool each;                      /* CLUSTER: once for each view, n 1 */
 	bool goes_on;                   /* an L2 table that the host cannot read is a finding, with code VD_EIO */
 	int (*ref)(struct vd_qcow2_visit *v, const struct vd_qcow2_ref *ref, struct vd_error *e);
+	int (*table)(struct vd_qcow2_visit *v, uint64_t l2_off, struct vd_error *e);    /* before each L2 table is read; may be NULL */
 	const struct vd_qcow2_ref *about;       /* while `finding` runs: what the entry says, as far as it can be understood */
 	vd_qcow2_finding_fn finding;    /* of all tables, wherever what they name lies; and of one as often as visits see it */
 	void *ctx;

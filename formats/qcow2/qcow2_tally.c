@@ -108,18 +108,20 @@ static void charge(struct vd_qcow2_tally *t, const struct vd_qcow2_ref *ref)
 static int take(struct vd_qcow2_visit *v, const struct vd_qcow2_ref *ref, struct vd_error *e)
 {
 	struct vd_qcow2_tally *t = v->ctx;
-	uint64_t host_end = atomic_load(&t->s->host_end), nth = t->first / vd_qcow2_tally_window;
-	int r = 0;
 
-	if (!ref->file && ref->host_off >= host_end)
+	if (!ref->file && ref->host_off >= atomic_load(&t->s->host_end))
 		t->beyond = vd_min_u64(t->beyond, ref->host_off);
 	charge(t, ref);
-	if (t->each && !t->first)
-		r = t->each(t->ctx, ref, e);
-	/* Tables are visited in the order in which they lie. */
-	if (r == 0 && t->progress && ref->kind == QCOW2_REF_CLUSTER)
-		r = t->progress(t->ctx, host_end / t->n_windows * nth + ref->entry_off / t->n_windows, host_end, e);
-	return r;
+	return t->each && !t->first ? t->each(t->ctx, ref, e) : 0;
+}
+
+/* Tables are visited in the order in which they lie. */
+static int pass_table(struct vd_qcow2_visit *v, uint64_t l2_off, struct vd_error *e)
+{
+	struct vd_qcow2_tally *t = v->ctx;
+	uint64_t host_end = atomic_load(&t->s->host_end), nth = t->first / vd_qcow2_tally_window;
+
+	return t->progress ? t->progress(t->ctx, host_end / t->n_windows * nth + l2_off / t->n_windows, host_end, e) : 0;
 }
 
 /* Where the broken table would end that the entry names, or, of the list of snapshots, the broken entry itself. */
@@ -156,7 +158,8 @@ static void note(void *ctx, enum vd_qcow2_kind kind, uint64_t entry_off, const s
 
 int vd_qcow2_tally_count(struct vd_qcow2_tally *t, uint64_t first, struct vd_error *e)
 {
-	struct vd_qcow2_visit v = { .end = UINT64_MAX, .goes_on = t->goes_on, .ref = take, .finding = note, .ctx = t };
+	struct vd_qcow2_visit v = { .end = UINT64_MAX, .goes_on = t->goes_on, .ref = take, .table = pass_table,
+				    .finding = note, .ctx = t };
 
 	t->first = first;
 	t->end = vd_min_u64(first + vd_qcow2_tally_window, t->n_clusters);

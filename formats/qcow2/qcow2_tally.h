@@ -35,7 +35,7 @@ struct vd_qcow2_tally {
 	bool goes_on;                   /* past tables that the host cannot read */
 	/* Sees each reference once, in the visit of the first window. May be NULL. */
 	int (*each)(void *ctx, const struct vd_qcow2_ref *ref, struct vd_error *e);
-	/* Between two references: how far it is through the file, all windows taken together. May be NULL. */
+	/* Before each table: how far it is through the file, all windows taken together. May be NULL. */
 	int (*progress)(void *ctx, uint64_t done, uint64_t total, struct vd_error *e);
 	void *ctx;
 	uint64_t n_findings;            /* of the tables, in the last visit */

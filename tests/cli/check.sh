@@ -109,6 +109,20 @@ put x.qcow2 72 0000000000000002
 check "marked corrupt, without a fault" "$VDISK" check -q --repair=all x.qcow2
 check "sound afterwards" "$VDISK" check -q x.qcow2
 
+# A crash with lazy refcounts: what qemu had not counted yet.
+qemu-img create -q -f qcow2 -o lazy_refcounts=on lazy.qcow2 4M
+qemu-io -f qcow2 -c 'write -P 7 0 1M' -c flush -c 'sigraise 9' lazy.qcow2 > /dev/null 2>&1
+check_fails 10 "a crash with lazy refcounts" "$VDISK" check lazy.qcow2
+says 'not closed cleanly' && says 'counted 0 times, named 1 time\|clusters from'; claim "has clusters that are not counted"
+check "is mended" "$VDISK" check -q --repair=all lazy.qcow2
+is_sound lazy.qcow2 && reads lazy.qcow2; claim "with all that was written"
+
+# A disk of 60 TiB in memory that does not grow with it.
+if qemu-img create -q -f qcow2 wide.qcow2 60T && qemu-io -f qcow2 -c 'write 0 64k' -c 'write 59T 1M' wide.qcow2 > /dev/null; then
+	truncate -s 1T wide.qcow2
+	(ulimit -v 600000; "$VDISK" check -q wide.qcow2 > wide.out 2>&1); claim "60 TiB, in a file with room for a lot of it, within bounds"
+fi
+
 # Without the key, without the parent; in use.
 printf secret > key
 "$VDISK" create -q --encrypt --key-file key --pbkdf-iterations 1000 -f qcow2 enc.qcow2 1M
@@ -116,7 +130,7 @@ check "an encrypted image" "$VDISK" check -q enc.qcow2 </dev/null
 check "is mended without its key" "$VDISK" check -q --repair=all enc.qcow2 </dev/null
 qemu-img create -q -f qcow2 -b gone.raw -F raw -u over.qcow2 1M
 check "an overlay without its parent" "$VDISK" check -q over.qcow2
-qemu-io -f qcow2 -c 'sleep 20000' good.qcow2 > /dev/null 2>&1 & holder=$!
+qemu-io -f qcow2 -c 'sleep 600000' good.qcow2 > /dev/null 2>&1 & holder=$!
 on_exit "kill $holder 2>/dev/null"
 in_use() { ! "$VDISK" check good.qcow2 > /dev/null 2>&1; }
 wait_until in_use
