@@ -53,6 +53,7 @@ head -c 8000000 /dev/urandom > noise.raw
 claim "what does not compress is streamed, too"
 
 # A download that broke off says how far it got.
+rm -f x.vmdk
 "$VDISK" convert -q -c -O vmdk disk.raw x.vmdk
 head -c 400000 x.vmdk > cut.vmdk
 refuses 'cut off: its footer is missing, and only the first [1-9][0-9]* of 8390144 bytes' "a stream that is cut off is refused" convert -O raw cut.vmdk no.raw
@@ -119,11 +120,34 @@ COMMANDS
 claim "qemu-io makes a child"
 check "reads a child over its parent" reads_as_qemu z.vmdk
 
+# The parent as VMware finds it: where the hint says, beside the child, in the folder of that name beside the child's.
+mkdir -p vm/child vm/base
+cp z.vmdk vm/child/ && cp y.vmdk vm/child/
+qemu-img convert -O raw z.vmdk z.raw
+hint() { # NAME: into the embedded descriptor, which keeps its length
+	perl -0777 -i -pe '
+		BEGIN { $name = shift @ARGV }
+		$text = substr($_, 512, 10240); $text =~ s{Hint="[^"]*"}{Hint="$name"}; $text =~ s/\0*$//;
+		substr($_, 512, 10240) = $text . "\0" x (10240 - length $text)' "$1" vm/child/z.vmdk
+}
+hint 'C:\VMs\old\y.vmdk'
+grep -aq 'Hint="C:.VMs.old.y.vmdk"' vm/child/z.vmdk
+claim "the hint is of another machine"
+check "a parent is found beside the child" reads_as vm/child/z.vmdk z.raw
+hint '/no/such/folder/y.vmdk'
+check "also by an absolute hint that leads nowhere" reads_as vm/child/z.vmdk z.raw
+mv vm/child/y.vmdk vm/base/
+hint '/no/such/base/y.vmdk'
+refuses 'absolute name' "a parent in another folder is not opened unasked" convert -O raw vm/child/z.vmdk no.raw
+check "a parent is found in the folder beside the child's, if that is allowed" reads_as vm/child/z.vmdk z.raw --allow vm/base
+rm vm/base/y.vmdk
+refuses 'y.vmdk' "a missing parent is told by name" convert -O raw vm/child/z.vmdk no.raw
+
 # The parent is written, so the child no longer fits.
 qemu_io -f vmdk y.vmdk <<-'COMMANDS'
 	write -P 0x77 0 64k
 COMMANDS
-refuses 'made on a parent with the CID' "a parent that was written since is refused" convert -O raw z.vmdk z.raw
+refuses 'made on a parent with the CID' "a parent that was written since is refused" convert -O raw z.vmdk no.raw
 
 # qemu drops both extents and shifts what follows; it is the one that is wrong.
 head -c 1048576 disk.raw > part.raw
@@ -136,4 +160,20 @@ printf 'version=1\nRW 2048 FLAT "../part.raw" 0\n' > elsewhere/up.vmdk
 refuses 'leads out of the image' "an extent outside the folder is refused" convert -O raw elsewhere/up.vmdk no.raw
 printf 'version=1\nRW 1 FLAT "/etc/hostname" 0\n' > host.vmdk
 refuses 'absolute name' "an extent with an absolute name is refused" convert -O raw host.vmdk host.raw
+
+# More parts than are open at once.
+"$VDISK" create -q -f vmdk -o subformat=twoGbMaxExtentSparse many.vmdk 700G
+claim "a disk of 351 parts is made"
+ls many-s*.vmdk | wc -l | grep -qx 351
+claim "that many there are"
+check "written here and there" "$imgio" -w many.vmdk 'write -P 1 2G 1M' 'write -P 2 1 70000' 'write -P 3 699G 1M' 'write -P 4 350G 1M' \
+	'read -P 1 2G 1M' 'read -P 3 699G 1M'
+check "and read by qemu" qemu_io -f vmdk many.vmdk <<-'COMMANDS'
+	read -P 1 2G 1M
+	read -P 2 1 70000
+	read -P 3 699G 1M
+	read -P 4 350G 1M
+	read -P 0 100G 1M
+COMMANDS
+check "every part of it is sound" "$VDISK" check -q many.vmdk
 done_testing
