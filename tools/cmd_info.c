@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "json.h"
@@ -225,17 +226,28 @@ static void put_qcow2(struct json_object *data, const struct vd_info *i)
 	}
 }
 
+/* qemu has the ids as numbers, and says of a disk without parent that its id is all ones. */
+static void put_vmdk(struct json_object *data, const struct vd_info *i)
+{
+	json_put_u64(data, "cid", i->disk_id ? strtoull(i->disk_id, NULL, 16) : 0);
+	json_put_u64(data, "parent-cid", i->parent_id ? strtoull(i->parent_id, NULL, 16) : UINT32_MAX);
+	json_put_text(data, "create-type", i->subformat);
+}
+
 static void put_format_specific(struct json_object *to, const struct vd_info *i)
 {
+	bool is_vmdk = !strcmp(i->format, "vmdk");
 	struct json_object *j, *data;
 
-	if (!i->qcow2_version && !i->luks.version)
+	if (!i->qcow2_version && !i->luks.version && !is_vmdk)
 		return;
 	j = json_put_object(to, "format-specific");
 	json_put_text(j, "type", i->format);
 	data = json_put_object(j, "data");
 	if (i->qcow2_version)
 		put_qcow2(data, i);
+	else if (is_vmdk)
+		put_vmdk(data, i);
 	else
 		put_qemu_luks(data, &i->luks);
 }

@@ -48,7 +48,10 @@ int source_open_metadata(const struct settings *s, const char *path, const char 
 int source_open_tables(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 		       struct vd_error *e)
 {
-	return open_with(s, path, format, VD_OPEN_METADATA | VD_OPEN_FILES, NULL, out, e);
+	int r = open_with(s, path, format, VD_OPEN_METADATA | VD_OPEN_FILES, NULL, out, e);
+
+	/* Without them some formats can tell something still. */
+	return r == VD_EREFERENCE || r == VD_ENOENT ? source_open_metadata(s, path, format, out, e) : r;
 }
 
 int source_open_control(const struct settings *s, const char *path, const char *format, struct vd_image **out,
