@@ -39,7 +39,7 @@ check "a larger size" "$VDISK" convert -O qcow2 -o size=5M disk.raw large.qcow2
 claim "the disk has it"
 refused 64 "size: " convert -O qcow2 -o size=1M disk.raw out
 
-refused 63 "cannot be written" convert -O vmdk disk.raw out
+refused 63 "cannot be written" convert -O vdi disk.raw out
 refused 63 "unknown format" convert -f vdi disk.raw out
 refused 64 "cluster_size" convert -O qcow2 -o cluster_sise=4k disk.raw out
 refused 64 "has no option 'cluster_size'" convert -o cluster_size=4k disk.raw out
