@@ -24,6 +24,8 @@ static const struct opt slot_options[] = {
 	{ .name = "last", .kind = OPT_FLAG, .where = WHERE(last_slot),
 	  .help = "remove: even the last keyslot, after which nothing opens the disk" },
 	{ .name = "yes", .letter = 'y', .kind = OPT_FLAG, .where = WHERE(yes), .help = "remove --last: do not ask" },
+	{ .name = "split", .kind = OPT_TEXT, .where = WHERE(split), .arg = "K/N",
+	  .help = "recovery: N shares instead of the key, of which any K give it" },
 	{ .name = "recipient", .kind = OPT_TEXTS, .where = WHERE(recipients), .arg = "AGE1...",
 	  .help = "escrow: a public key of age that may open FILE; may be repeated" },
 	{ .name = "qr", .kind = OPT_FLAG, .where = WHERE(qr), .help = "recovery: show the key as a QR code, too" },
@@ -40,6 +42,7 @@ static const char *const examples[] = {
 	"vdisk key change --header-backup before.hdr disk.qcow2",
 	"vdisk key add --key-file old.key --new-key-file new.key disk.qcow2",
 	"vdisk key recovery --qr disk.qcow2",
+	"vdisk key recovery --split 2/3 disk.qcow2",
 	"vdisk key escrow --recipient age1... disk.qcow2 disk.key.age",
 	"vdisk key remove disk.qcow2 1",
 	NULL,
@@ -297,11 +300,80 @@ static int show_recovery(const struct request *q, const char *text, struct vd_er
 	return q->s->qr ? recovery_show_qr(text, e) : 0;
 }
 
+struct split {
+	unsigned k, n;
+	char (*shares)[VD_SHARE_SIZE];
+};
+
+static int parse_split(const char *text, struct split *s, struct vd_error *e)
+{
+	char rest;
+
+	if (sscanf(text, "%3u/%3u%c", &s->k, &s->n, &rest) == 2 && s->k >= 2 && s->k <= s->n && s->n <= 255)
+		return 0;
+	return fail(e, VD_EARG, "--split: '%s' is not K/N such as 2/3: two or more of up to 255", text);
+}
+
+static void show_shares(const struct request *q, const struct split *s)
+{
+	struct json_object *j = NULL, *list = NULL;
+
+	if (ui_is_json()) {
+		j = summary_of(q, "recovery");
+		json_put_u64(j, "keyslot", q->slot);
+		json_put_u64(j, "shares-needed", s->k);
+		list = json_put_array(j, "shares");
+	}
+	for (unsigned i = 0; i < s->n; i++) {
+		if (list)
+			json_add(list, json_text(s->shares[i]));
+		else
+			ui_line("%s", s->shares[i]);
+	}
+	if (j)
+		json_print(j);
+	else
+		ui_note("these are %u shares of the recovery key of %s (keyslot %u), shown this once: any %u of them open it, with "
+			"--key-share FILE for each", s->n, q->image, q->slot, s->k);
+}
+
+static int recovery_split(struct request *q, struct vd_error *e)
+{
+	char text[RECOVERY_TEXT_SIZE] = "";
+	struct vd_key *made = NULL;
+	struct split s = { 0 };
+	int r = parse_split(q->s->split, &s, e);
+
+	if (r == 0)
+		r = find_key(q, e);
+	if (r == 0)
+		r = recovery_make(text, &made, e);
+	explicit_bzero(text, sizeof(text));
+	if (r < 0)
+		return r;
+	s.shares = calloc(s.n, sizeof(*s.shares));
+	if (!s.shares)
+		ui_out_of_memory();
+	r = vd_key_split(made, s.k, s.n, s.shares, e);
+	if (r == 0)
+		r = call(q, vd_keyslot_add, made, "recovery", e);
+	if (r == 0)
+		show_shares(q, &s);
+	explicit_bzero(s.shares, s.n * sizeof(*s.shares));
+	free(s.shares);
+	vd_key_free(made);
+	return r;
+}
+
 static int recovery(struct request *q, struct vd_error *e)
 {
 	char text[RECOVERY_TEXT_SIZE] = "";
 	struct vd_key *made = NULL;
-	int r = find_key(q, e);
+	int r;
+
+	if (q->s->split)
+		return recovery_split(q, e);
+	r = find_key(q, e);
 
 	if (r == 0)
 		r = recovery_make(text, &made, e);

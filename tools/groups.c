@@ -22,6 +22,8 @@
 
 static const struct opt keys[] = {
 	SECRET_OPTS("", keys),
+	{ .name = "key-share", .kind = OPT_SECRET, .value = SECRET_SHARE, .where = WHERE(keys), .arg = "FILE",
+	  .help = "one share of a recovery key that was split, each in a FILE of its own; - is standard input" },
 	OBJECT_OPT(keys),
 	{ 0 },
 };

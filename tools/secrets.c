@@ -108,6 +108,7 @@ static int fetch(const struct secret_source *src, const char *wanted_id, struct 
 	case SECRET_KEY_FILE:
 		return is_stdin ? from_stdin(true, out, e) : vd_key_from_file(src->value, out, e);
 	case SECRET_PASSPHRASE_FILE:
+	case SECRET_SHARE:
 		return is_stdin ? from_stdin(false, out, e) : vd_key_from_passphrase_file(src->value, out, e);
 	case SECRET_PASSPHRASE_FD:
 		return from_fd(src->value, out, e);
@@ -133,6 +134,30 @@ static int add(struct keys *keys, struct vd_key *key, struct vd_error *e)
 	return 0;
 }
 
+/* All shares together are one key. */
+static int join_shares(const struct secret_sources *sources, struct keys *out, struct vd_error *e)
+{
+	struct keys shares = { 0 };
+	struct vd_key *key = NULL;
+	int r = 0;
+
+	for (size_t i = 0; i < sources->n && r == 0; i++) {
+		struct vd_key *share = NULL;
+
+		if (sources->at[i].kind != SECRET_SHARE)
+			continue;
+		r = fetch(&sources->at[i], NULL, &share, e);
+		if (r == 0)
+			r = add(&shares, share, e);
+	}
+	if (r == 0 && shares.n)
+		r = vd_key_from_shares(shares.at, shares.n, &key, e);
+	if (r == 0)
+		r = add(out, key, e);
+	secrets_free(&shares);
+	return r;
+}
+
 /* With `wanted_id` only the object of that name. */
 static int fetch_all(const struct secret_sources *sources, const char *wanted_id, struct keys *out, struct vd_error *e)
 {
@@ -141,13 +166,13 @@ static int fetch_all(const struct secret_sources *sources, const char *wanted_id
 	for (size_t i = 0; i < sources->n && r == 0; i++) {
 		struct vd_key *key = NULL;
 
-		if (wanted_id && sources->at[i].kind != SECRET_OBJECT)
+		if (sources->at[i].kind == SECRET_SHARE || (wanted_id && sources->at[i].kind != SECRET_OBJECT))
 			continue;
 		r = fetch(&sources->at[i], wanted_id, &key, e);
 		if (r == 0)
 			r = add(out, key, e);
 	}
-	return r;
+	return r < 0 || wanted_id ? r : join_shares(sources, out, e);
 }
 
 int secrets_of_options(const struct settings *s, struct keys *out, struct vd_error *e)

@@ -23,6 +23,7 @@ enum secret_kind {
 	SECRET_PASSPHRASE_FD,
 	SECRET_PASSPHRASE_COMMAND,
 	SECRET_OBJECT,                  /* qemu's secret,id=ID,file=FILE */
+	SECRET_SHARE,                   /* first line: one share of a key that several make together */
 };
 struct secret_source {
 	enum secret_kind kind;
@@ -80,6 +81,7 @@ struct settings {
 	const char *label, *header_backup;      /* key */
 	bool last_slot, qr;
 	struct texts recipients;
+	const char *split;              /* key recovery: K/N */
 	uint64_t granularity;           /* bitmap */
 	bool disabled;
 	const char *from_image;

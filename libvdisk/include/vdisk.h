@@ -120,6 +120,15 @@ VD_PUBLIC int vd_key_from_command(const char *command, struct vd_key **out, stru
 /* The systemd credential NAME below DIRECTORY (what $CREDENTIALS_DIRECTORY says), bytes verbatim. */
 VD_PUBLIC int vd_key_from_credential(const char *directory, const char *name, struct vd_key **out,
 				     struct vd_error *e) VD_MUST_CHECK;
+/*
+ * Splits a secret of up to 128 bytes into n shares, text of one line each, of which any k give it back and fewer say nothing.
+ * `shares` has room for n; the caller wipes them.
+ */
+#define VD_SHARE_SIZE 320
+VD_PUBLIC int vd_key_split(const struct vd_key *key, unsigned k, unsigned n, char (*shares)[VD_SHARE_SIZE],
+			   struct vd_error *e) VD_MUST_CHECK;
+/* From shares, each as a key of its own (from a file, a terminal ...); VD_EARG says which is wrong, or how many are missing. */
+VD_PUBLIC int vd_key_from_shares(struct vd_key *const *shares, size_t n, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
 /* True when the secret's last byte is a newline: the usual reason for a wrong key. */
 VD_PUBLIC bool vd_key_ends_with_newline(const struct vd_key *key);
 /* True when qemu can be given this secret: valid UTF-8 without NUL, at most 512 bytes. */

@@ -120,6 +120,21 @@ check_fails 12 "and a wrong key" "$VDISK" key escrow --key-file wrong --recipien
 check_fails 1 "an existing file is kept" "$VDISK" key escrow --key-file old --recipient "$(pub ann)" e.qcow2 e.age
 [ "$(slots e.qcow2)" = "0 1" ] && [ ! -e no.age ]; claim "none of them changes anything"
 
+# ---- two of three officers
+"$VDISK" encrypt -q --key-file old --pbkdf-iterations 1000 disk.raw s.qcow2
+check "a recovery key in shares" "$VDISK" key recovery -q --split 2/3 --key-file old --pbkdf-iterations 1000 s.qcow2
+[ "$(wc -l < "$stdout")" = 3 ]; claim "is three lines"
+i=0; while read -r line; do i=$((i + 1)); echo "$line" > share$i; done < "$stdout"
+for pair in "1 2" "3 1" "2 3"; do
+	set -- $pair
+	check "shares $pair open the disk" "$VDISK" compare -q --key-share share$1 --key-share share$2 disk.raw s.qcow2
+done
+check_fails 64 "one share does not" "$VDISK" key verify --key-share share2 s.qcow2
+grep -q '2 shares are needed' "$stderr"; claim "and is told how many it takes"
+tr c b < share1 > slip
+check_fails 64 "a slip of the pen is told" "$VDISK" key verify --key-share slip --key-share share2 s.qcow2
+check_fails 64 "a split that is none is refused" "$VDISK" key recovery --split 4/3 --key-file old s.qcow2
+
 # ---- what is no encrypted image
 qemu-img create -q -f qcow2 plain.qcow2 1M
 check_fails 63 "a plain image has no keyslots" "$VDISK" key list plain.qcow2
