@@ -117,4 +117,5 @@ const struct vd_format vd_format_vhd = {
 	.walk = vd_vhd_walk,
 	.reach = vd_vhd_reach,
 	.resize = vd_vhd_resize,
+	.repair = &vd_vhd_repair_ops,
 };

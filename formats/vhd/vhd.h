@@ -181,6 +181,8 @@ int vd_vhd_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vhd_cancel(void *st, struct vd_resv *v);
 int vd_vhd_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
 
+/* vhd_check.c */
+extern const struct vd_repair_ops vd_vhd_repair_ops;
 /* vhd_create.c, vhd_resize.c, vhd_walk.c */
 int vd_vhd_create(const struct vd_create *c, struct vd_error *e);
 int vd_vhd_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);

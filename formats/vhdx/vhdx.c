@@ -117,4 +117,5 @@ const struct vd_format vd_format_vhdx = {
 	.walk = vd_vhdx_walk,
 	.reach = vd_vhdx_reach,
 	.resize = vd_vhdx_resize,
+	.repair = &vd_vhdx_repair_ops,
 };

@@ -211,6 +211,8 @@ int vd_vhdx_entry_write(struct vd_vhdx *s, uint64_t entry, uint32_t state, uint6
 /* The file reaches to `end` at least, and further when it had to be made longer. */
 int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e) VD_MUST_CHECK;
 
+/* vhdx_check.c */
+extern const struct vd_repair_ops vd_vhdx_repair_ops;
 /* vhdx_create.c, vhdx_resize.c, vhdx_walk.c */
 int vd_vhdx_create(const struct vd_create *c, struct vd_error *e);
 int vd_vhdx_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);

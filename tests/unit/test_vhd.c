@@ -463,6 +463,46 @@ static void a_child_needs_a_parent_of_its_format(void **state)
 	expect_failure(vd_image_create_on(disks.host, vhd, "c", &o, &img, &e), VD_EARG, &e, "needs a backing file");
 }
 
+/* ---- the check ------------------------------------------------------------------------------------------ */
+
+static int note_finding(void *ctx, const struct vd_finding *f)
+{
+	uint64_t *kinds = ctx;
+
+	*kinds |= UINT64_C(1) << f->kind;
+	return 0;
+}
+
+static uint64_t findings_of(const char *name)
+{
+	struct vd_check_report rep = { .struct_size = sizeof(rep) };
+	struct vd_image *img = disk_open(vhd, name, VD_OPEN_METADATA);
+	uint64_t kinds = 0;
+	struct vd_error e;
+
+	expect_ok(vd_image_check(img, VD_REPAIR_NONE, note_finding, &kinds, NULL, &rep, &e), &e);
+	disk_close(img);
+	return kinds;
+}
+
+static void a_check_finds_what_is_wrong(void **state)
+{
+	(void)state;
+	make("d", "dynamic", NULL);
+	fill("d", 0, 3 * BLOCK, 1);
+	assert_int_equal(findings_of("d"), 0);
+	bytes_put("d", TABLE + 4, 4, bytes_get("d", TABLE, 4) + 3);
+	assert_int_equal(findings_of("d"), 1 << VD_FOUND_OVERLAP);
+	bytes_put("d", TABLE + 4, 4, 1);
+	assert_int_equal(findings_of("d"), 1 << VD_FOUND_TABLE);
+	bytes_put("d", TABLE + 4, 4, UINT32_MAX);
+	bytes_put("d", 100, 1, 7);
+	assert_int_equal(findings_of("d"), 1 << VD_FOUND_CONTRADICTION);
+	bytes_put("d", 100, 1, 0);
+	bytes_truncate("d", bytes_size("d") - 512);
+	assert_int_equal(findings_of("d"), 1 << VD_FOUND_DIRTY);
+}
+
 /* ---- growth --------------------------------------------------------------------------------------------- */
 
 /* The footer goes ahead of the blocks: durable before what was its place is written over. */
@@ -555,6 +595,7 @@ int main(void)
 		CASE(the_first_name_that_is_a_file_counts),
 		CASE(names_that_are_no_text_are_passed_over),
 		CASE(a_child_needs_a_parent_of_its_format),
+		CASE(a_check_finds_what_is_wrong),
 		CASE(no_block_is_written_over_a_footer_that_counts),
 		CASE(growing_moves_the_table),
 		CASE(a_disk_has_2040_gib_at_most),

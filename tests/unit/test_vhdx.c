@@ -524,6 +524,42 @@ static void two_entries_for_one_block_are_told(void **state)
 	disk_close(img);
 }
 
+static int note_finding(void *ctx, const struct vd_finding *f)
+{
+	uint64_t *kinds = ctx;
+
+	*kinds |= UINT64_C(1) << f->kind;
+	return 0;
+}
+
+static uint64_t findings_of(const char *name)
+{
+	struct vd_check_report rep = { .struct_size = sizeof(rep) };
+	struct vd_image *img = disk_open(vhdx, name, VD_OPEN_METADATA);
+	uint64_t kinds = 0;
+	struct vd_error e;
+
+	expect_ok(vd_image_check(img, VD_REPAIR_NONE, note_finding, &kinds, NULL, &rep, &e), &e);
+	disk_close(img);
+	return kinds;
+}
+
+static void a_check_finds_what_is_wrong(void **state)
+{
+	(void)state;
+	vhdx_make("p", SIZE, NULL, NULL);
+	vhdx_make("d", SIZE, NULL, "p");
+	fill("d", 0, 3 * BLOCK, 1);
+	assert_int_equal(findings_of("d"), 0);
+	le_put("d", vhdx_entry("d", 1), 8, le_get("d", vhdx_entry("d", 0), 8));
+	assert_int_equal(findings_of("d"), 1 << VD_FOUND_OVERLAP);
+	le_put("d", vhdx_entry("d", 1), 8, 6 | 1 << 20);
+	assert_int_equal(findings_of("d"), 1 << VD_FOUND_TABLE);
+	le_put("d", vhdx_entry("d", 1), 8, 0);
+	le_put("d", vhdx_bat("d") + vhdx_chunk_ratio("d") * 8, 8, 0);
+	assert_int_equal(findings_of("d"), 1 << VD_FOUND_TABLE);
+}
+
 /* New blocks are taken for zeros (X5). */
 static void what_was_scrubbed_is_zeros_when_it_is_given_out(void **state)
 {
@@ -586,6 +622,7 @@ int main(void)
 		CASE(a_fixed_disk_stays_fixed),
 		CASE(everything_in_the_file_has_its_owner),
 		CASE(two_entries_for_one_block_are_told),
+		CASE(a_check_finds_what_is_wrong),
 		CASE(what_was_scrubbed_is_zeros_when_it_is_given_out),
 	};
 
