@@ -137,6 +137,20 @@ static void walk(struct vd_image *img)
 	vd_host_walk_end(w);
 }
 
+static void check(struct vd_host *host, const struct vd_format *format, enum vd_repair repair)
+{
+	struct vd_check_report rep = { .struct_size = sizeof(rep) };
+	struct vd_image *img = open_it(host, format, repair ? VD_OPEN_REPAIR : VD_OPEN_METADATA);
+	struct vd_error e;
+
+	if (!img)
+		return;
+	if (vd_image_check(img, repair, NULL, NULL, NULL, &rep, &e) < 0)
+		vd_image_abort(img);
+	else if (vd_image_close(img, &e) < 0)
+		return;
+}
+
 static void work_on(struct vd_host *host, const struct vd_format *format)
 {
 	static const unsigned flags[] = { VD_OPEN_METADATA, 0, VD_OPEN_WRITE };
@@ -161,6 +175,8 @@ static void work_on(struct vd_host *host, const struct vd_format *format)
 		if (vd_image_close(img, &e) < 0)
 			continue;
 	}
+	check(host, format, VD_REPAIR_NONE);
+	check(host, format, VD_REPAIR_ALL);
 }
 
 static int fuzz_image(const struct vd_format *format, const uint8_t *data, size_t size)
