@@ -28,12 +28,18 @@ static bool ends_with(const char *name, const char *suffix)
 	return a >= b && !strcasecmp(name + a - b, suffix);
 }
 
-static bool is_ova(struct vd_io *io)
+/* An archive that is broken in its first member is none. */
+static int is_ova(struct vd_io *io, bool *yes, struct vd_error *e)
 {
 	struct vd_tar_member first;
 	uint64_t at = 0;
+	int r = vd_tar_probe(io, yes, e);
 
-	return vd_tar_probe(io) && vd_tar_next(io, &at, &first, NULL) == 0 && ends_with(first.name, ".ovf");
+	if (r < 0 || !*yes)
+		return r;
+	r = vd_tar_next(io, &at, &first, e);
+	*yes = r == 0 && ends_with(first.name, ".ovf");
+	return r == VD_ECORRUPT || r == VD_ENOENT ? 0 : r;
 }
 
 /* ---- the disk --------------------------------------------------------------------------------------------- */
@@ -98,9 +104,12 @@ int vd_archive_enter(struct vd_io **io, const struct vd_open_opts *opts, struct 
 {
 	struct found f = { 0 };
 	char name[512];
-	int r;
+	bool yes;
+	int r = is_ova(*io, &yes, e);
 
-	if (!is_ova(*io))
+	if (r < 0)
+		return r;
+	if (!yes)
 		return opts->disk ? vd_fail(e, VD_EARG, "%s is no package of disks", (*io)->name) : 0;
 	if (opts->flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL))
 		return vd_fail(e, VD_EREADONLY, "%s: a disk in a package is only read", (*io)->name);
@@ -229,12 +238,14 @@ VD_PUBLIC int vd_package_verify(const char *path, bool *has_manifest, struct vd_
 	struct vd_host *host = vd_host_os();
 	struct vd_tar_member mf;
 	struct vd_io *io = NULL;
+	bool yes = false;
 	int r = host->open(host, path, 0, &io, e);
 
 	*has_manifest = false;
 	if (r < 0)
 		return r;
-	if (!is_ova(io))
+	r = is_ova(io, &yes, e);
+	if (r == 0 && !yes)
 		r = vd_fail(e, VD_EUNSUPPORTED, "%s is no package of disks", path);
 	if (r == 0)
 		r = find_member(io, NULL, ".mf", &mf, e);

@@ -249,17 +249,24 @@ static int open_legacy_aes(struct vd_image *img, const struct vd_open_opts *opts
  * A format with tables has disks that are damaged here and there, or whose files were only named: what can be read of the
  * beginning decides. Where that is not even a sector, it is not known.
  */
+static bool is_what_the_image_says(int r)
+{
+	return r == VD_ECORRUPT || r == VD_EREFERENCE || r == VD_EUNSUPPORTED || r == VD_EACCESS;
+}
+
 static int holds_luks(struct vd_image *img, bool *yes, struct vd_error *e)
 {
 	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
 	uint64_t ignored;
 	int r = read_header_part(img, true, head, vd_min_u64(sizeof(head), img->info.size), 0, e);
 
-	if (r < 0 && r != VD_ENOMEM && img->format != &vd_format_raw) {
+	if (is_what_the_image_says(r) && img->format != &vd_format_raw) {
 		memset(head, 0, sizeof(head));
-		img->content_is_unknown = read_header_part(img, true, head, vd_min_u64(UNIT, img->info.size), 0, NULL) < 0;
-		r = 0;
+		r = read_header_part(img, true, head, vd_min_u64(UNIT, img->info.size), 0, e);
+		img->content_is_unknown = is_what_the_image_says(r);
 	}
+	if (img->content_is_unknown)
+		r = 0;
 	*yes = r == 0 && !img->content_is_unknown && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
 	return r;
 }

@@ -73,11 +73,13 @@ static bool is_header(const uint8_t *h)
 	return parse_number(h + AT_CHECKSUM, 8, &sum) && sum == checksum(h) && !memcmp(h + AT_MAGIC, "ustar", 5);
 }
 
-bool vd_tar_probe(struct vd_io *io)
+int vd_tar_probe(struct vd_io *io, bool *yes, struct vd_error *e)
 {
 	uint8_t h[VD_TAR_BLOCK];
+	int r = vd_io_pread(io, h, sizeof(h), 0, e);
 
-	return vd_io_pread(io, h, sizeof(h), 0, NULL) == 0 && is_header(h);
+	*yes = r == 0 && is_header(h);
+	return r;
 }
 
 static void take_name(const uint8_t *h, char out[256])

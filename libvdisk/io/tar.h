@@ -13,7 +13,7 @@ struct vd_tar_member {
 };
 
 /* Whether the first bytes of a file are a tar header. */
-bool vd_tar_probe(struct vd_io *io);
+int vd_tar_probe(struct vd_io *io, bool *yes, struct vd_error *e) VD_MUST_CHECK;
 /*
  * The next regular file from *at on, which begins as 0 and is moved. VD_ENOENT past the last; VD_ECORRUPT for what is no tar,
  * or reaches past the end of the file.
