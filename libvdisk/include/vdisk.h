@@ -72,7 +72,7 @@ extern "C" {
 	X(VD_EAGAIN,      -19,  1, "would-block",      "the answer is not in memory")                     \
 	X(VD_EAUTH,       -20, 13, "authentication",   "a signature or checksum under a key does not hold") \
 	X(VD_EMISMATCH,   -21, 10, "mismatch",         "what was compared is not the same")              \
-	X(VD_EBITMAP,     -22, 16, "bitmap-unusable",  "a bitmap does not tell what changed")
+	X(VD_EBITMAP,     -22, 17, "bitmap-unusable",  "a bitmap does not tell what changed")
 
 enum vd_code {
 	VD_OK = 0,

@@ -73,9 +73,9 @@ check_fails 64 "since a bitmap, of a snapshot" "$VDISK" map --since a -l snap s.
 
 # Without the autoclear bit, as an old program leaves it.
 perl -e 'open my $f, "+<", "d.qcow2"; seek $f, 88, 0; print $f "\0" x 8'
-check_fails 16 "since a bitmap that is void" "$VDISK" map --since monday --output=json d.qcow2
+check_fails 17 "since a bitmap that is void" "$VDISK" map --since monday --output=json d.qcow2
 cp "$stdout" err.json; json_is err.json '$d->{name}' bitmap-unusable; claim "has a name of its own"
-check_fails 16 "no new one beside void ones" "$VDISK" bitmap create d.qcow2 x
+check_fails 17 "no new one beside void ones" "$VDISK" bitmap create d.qcow2 x
 complains 'remove those first'; claim "says what to do"
 check "list them" "$VDISK" bitmap list d.qcow2
 [ "$(grep -c unusable "$stdout")" -eq 3 ] && complains 'does not know bitmaps'; claim "says why"

@@ -132,7 +132,7 @@ plain_opts to.qcow2
 same to.qcow2 "what came from there" t
 cmp -s by-us wanted; claim "is the same"
 qemu-io -f qcow2 -c 'write 0 64k' -c 'abort' to.qcow2 > /dev/null 2>&1
-check_fails 16 "qemu died: the bitmap is unusable" "$VDISK" map --since t to.qcow2
+check_fails 17 "qemu died: the bitmap is unusable" "$VDISK" map --since t to.qcow2
 grep -q 'hint: .*whole' "$stderr"; claim "says what to do"
 check "is told in the list" "$VDISK" bitmap list to.qcow2
 grep -q 'unusable' "$stdout" && ! grep -q records "$stdout"; claim "as unusable"
