@@ -45,7 +45,7 @@ enum check_status {
 	X(13, "a signature or checksum made with a key does not hold")                   \
 	X(14, "not enough space")                                                        \
 	X(15, "a confirmation is needed and could not be asked for")                     \
-	X(16, "a bitmap does not tell what changed: all may have")                       \
+	X(17, "a bitmap does not tell what changed: all may have")                       \
 	X(63, "the format, or a feature of the image, is not supported")                 \
 	X(64, "wrong usage")                                                             \
 	X(128, "stopped by a signal: 128 and the number of the signal")
