@@ -188,7 +188,8 @@ static int walk_batch(struct walk *w, uint64_t *looked, struct vd_error *e)
 
 	for (uint64_t i = 0; i < n && r == 0 && !w->out.is_full; i++)
 		r = add_block(w, first + i, vd_get_le64(raw + i * 8), vd_min_u64(w->out.end, (first + i + 1) * s->block_size), e);
-	*looked += n;
+	/* Each is held against what the log changed. */
+	*looked += n * (s->n_replayed + 1);
 	return r;
 }
 
