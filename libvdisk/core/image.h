@@ -5,9 +5,10 @@
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload, zero.c makes zeros; flush.c makes it durable, freeing.c ends quarantines;
  * extents.c and info.c report; host.c and scrub.c look at the host's files (window.c, cover.c);
- * shape.c, snapshot.c, resize.c, bitmap.c and keyslots.c change the image as a whole, rebase.c and
+ * shape.c, snapshot.c, resize.c, bitmap.c, keyslots.c and keyheader.c change the image as a whole, rebase.c and
  * mergedown.c its chain; check.c checks and mends it; copy.c and compare.c are the long jobs; queue.c does what read.c,
- * write.c and flush.c do beside its caller.
+ * write.c and flush.c do beside its caller; archive.c finds the disk in a package, package.c writes one around a new
+ * disk; inspect.c judges images that nobody has opened yet.
  *
  * Lock order: control > range > alloc > page latch (in meta) > io. No payload I/O, flush, cipher, codec or callback
  * under alloc or a page latch.
