@@ -36,6 +36,10 @@ static int judge(struct vd_image *img, const struct vd_commit_opts *o, const str
 {
 	int r = 0;
 
+	if (!img->parent) {
+		vd_fail(e, VD_EARG, "%s has no backing file that it could be committed to", img->path);
+		return vd_hint(e, VD_EARG, "vdisk convert copies its disk into another image");
+	}
 	if (!base)
 		return vd_fail(e, VD_EARG, "%s has no layer %u levels below it", img->path, o->depth ? o->depth : 1);
 	/* Even where it keeps what it holds: some formats hold their parent's identity, which changes by being written. */

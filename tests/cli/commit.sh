@@ -88,6 +88,7 @@ makes_chain compat=1.1 4300k
 cp top.qcow2 t; cp mid.qcow2 m
 check_fails 64 "a base that is none of its" "$VDISK" commit --base base.raw top.qcow2
 check_fails 64 "an image that stands alone" "$VDISK" commit base.qcow2
+grep -q "base.qcow2 has no backing file" "$stderr" && grep -q "^hint: " "$stderr"; claim "the message says why, and the way that there is"
 check_fails 64 "raw" "$VDISK" commit -f raw base.raw
 mkfifo pipe
 qemu-io -r -f qcow2 mid.qcow2 < pipe > log 2>&1 & reader=$!
