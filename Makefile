@@ -168,6 +168,7 @@ bench: deps
 	@$(MAKE) --no-print-directory bench-run
 bench-run: all $(BENCH_BIN)
 	@B=$(B) tests/bench/run
+	@B=$(B) tests/bench/formats
 
 demo: deps
 	@$(MAKE) --no-print-directory demo-run
