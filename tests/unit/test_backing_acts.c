@@ -274,7 +274,7 @@ static void refused_commit_changes_nothing(void **state)
 	disk_expect(img, 0, SIZE, 3);
 	disk_close(img);
 	img = disk_open(raw, "r", VD_OPEN_WRITE);
-	expect_failure(commit(img, 1, 0, NULL, &e), VD_EARG, &e, "levels");
+	expect_failure(commit(img, 1, 0, NULL, &e), VD_EARG, &e, "no backing file");
 	disk_close(img);
 	assert_int_equal(sum_file("d"), before);
 	assert_int_equal(sum_file("r"), below);
