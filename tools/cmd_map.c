@@ -114,13 +114,13 @@ static int print_extents(struct vd_image *img, const struct settings *s, const s
 	size_t n;
 	int r = 0;
 
-	while (at < size && r == 0) {
+	do {
 		r = next_extents(img, s, at, x, &n, e);
 		for (size_t i = 0; i < n && r == 0; i++) {
 			json_print_item(extent_object(&x[i], info, s), x[i].off == 0);
 			at = x[i].off + x[i].len;
 		}
-	}
+	} while (at < size && r == 0);
 	if (r == 0)
 		json_print_items_end(size == 0);
 	return r;
@@ -144,7 +144,8 @@ static int print_dirty(struct vd_image *img, const struct settings *s, struct vd
 	size_t n;
 	int r = 0;
 
-	while (at < size && r == 0) {
+	/* At least once: the bitmap has to be there on a disk of no bytes, too. */
+	do {
 		r = next_extents(img, s, at, x, &n, e);
 		for (size_t i = 0; i < n && r == 0; at = x[i].off + x[i].len, i++) {
 			if (!(x[i].flags & VD_EXTENT_DIRTY))
@@ -155,7 +156,7 @@ static int print_dirty(struct vd_image *img, const struct settings *s, struct vd
 			}
 			to = x[i].off + x[i].len;
 		}
-	}
+	} while (at < size && r == 0);
 	if (r < 0)
 		return r;
 	print_run(from, to, &sum);

@@ -98,4 +98,9 @@ qemu-img create -q -f qcow2 -o cluster_size=512 -b "$shorter" -F qcow2 full.qcow
 check "one with just enough room" "$VDISK" bitmap -q create full.qcow2 x
 qemu-img check -q full.qcow2 && [ "$(qemu-img info --output=json full.qcow2 | perl -MJSON::PP -e 'local $/; print decode_json(<STDIN>)->{"backing-filename"}')" = "$shorter" ]
 claim "keeps the name, which has moved"
+# ---- a disk of no bytes
+"$VDISK" create -q -f qcow2 none.qcow2 1M && "$VDISK" resize -q --shrink none.qcow2 0
+check_fails 1 "no bitmap, no answer, even where there is nothing to tell of" "$VDISK" map --since nope none.qcow2
+check_fails 1 "the same as JSON" "$VDISK" map --since nope --output=json none.qcow2
+check "such a disk is mapped" "$VDISK" map --output=json none.qcow2
 done_testing
