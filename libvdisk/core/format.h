@@ -127,6 +127,7 @@ struct vd_open {
 	bool write;
 	bool repair;                    /* with write: for check() alone, so marks like "dirty" do not matter */
 	bool scrubs;                    /* no space may become free but by release(): not in cancel(), nor by a change of shape */
+	bool appends;                   /* space is given out only past the end that each file has now */
 	bool fresh;                     /* just created, and without a name until the commit: nobody finds what a crash leaves of it */
 	const char *snapshot;           /* not NULL: the disk is this snapshot's; never with write, and only if the format has snapshots */
 };
@@ -298,6 +299,17 @@ struct vd_format {
 	int (*set_backing)(void *st, const char *name, const char *format, struct vd_error *e);
 	/* The image holds nothing of its disk any more: all of it is the parent's. What snapshots inside it hold stays. */
 	int (*empty)(void *st, struct vd_error *e);
+	/*
+	 * For conversion in place, under the conditions of vd_snap_ops. The disk moves inside the image by so many bytes, whole
+	 * units: with by > 0 it grows at its front, where nothing is then; with by < 0 what is there goes. Tables change, data
+	 * stay. NULL: cannot.
+	 */
+	int (*shift)(void *st, int64_t by, struct vd_error *e);
+	/*
+	 * The same conditions: the image's own LUKS header becomes this one, in space of its own, and the payload is from here on
+	 * taken for encrypted; without one (len 0), for plain. What was the header before is released. NULL: the format has no place for it.
+	 */
+	int (*set_key_area)(void *st, struct vd_bytes header, struct vd_error *e);
 	/* Keeps a text about the key area's slots, in place of the one before. NULL: no place. */
 	int (*keep_notes)(void *st, const char *text, struct vd_error *e);
 	/* What create() would make, before it is made: from the options and the size alone. NULL: not known. */
