@@ -47,6 +47,15 @@ static int add_data_file(struct vd_qcow2 *s, struct vd_error *e)
 	return vd_set_add(s->set, VD_REF_DATA_FILE, s->data_file_name, "raw", &s->payload_file, e);
 }
 
+/* Where each file ends now, from where on it is given out. */
+static int set_floors(struct vd_qcow2 *s, struct vd_error *e)
+{
+	struct vd_io *data = s->payload_file ? vd_set_io(s->set, s->payload_file) : NULL;
+
+	s->floor = s->next_free = atomic_load(&s->host_end) / s->cluster_size;
+	return data ? vd_io_size(data, &s->data_floor, e) : 0;
+}
+
 static const char *read_only_why(const struct vd_qcow2 *s)
 {
 	if (s->h.incompat & QCOW2_INCOMPAT_CORRUPT)
@@ -96,7 +105,9 @@ static int qcow2_open(void *st, const struct vd_open *o, struct vd_error *e)
 	vd_meta_set_page_size(s->meta, vd_min_u64(s->cluster_size, PAGE_SIZE_MAX));
 	atomic_store(&s->host_end, vd_round_up(size, s->cluster_size));
 	s->host_limit = io->is_device ? size : UINT64_MAX;
-	if (o->snapshot)
+	if (o->appends)
+		r = set_floors(s, e);
+	if (r == 0 && o->snapshot)
 		r = vd_qcow2_view_snapshot(s, o->snapshot, size, e);
 	/* From here on messages name the file; those of open are the core's to complete. */
 	s->name = vd_set_name(s->set, 0);

@@ -138,6 +138,7 @@ struct vd_qcow2 {
 	uint64_t block_entries;         /* clusters that one refcount block counts */
 	uint32_t payload_file;          /* 0, or the index of the external data file */
 	bool is_raw_external;           /* data_file_raw */
+	uint64_t data_floor;            /* as floor, in the data file, in bytes */
 	uint8_t codec;
 
 	struct vd_qcow2_area areas[QCOW2_AREAS_MAX];
@@ -149,7 +150,8 @@ struct vd_qcow2 {
 
 	/* Under the allocation lock. */
 	uint64_t host_limit;            /* a device ends here; UINT64_MAX for files */
-	uint64_t next_free;             /* cluster number: none below is free */
+	uint64_t floor;                 /* cluster number: none below is given out (vd_open.appends) */
+	uint64_t next_free;             /* cluster number: none from the floor up to here is free */
 	bool scrubs;                    /* all space that becomes free is released to the core first */
 	uint64_t packed_next;           /* where the next compressed cluster may begin; 0: in a new cluster */
 	uint64_t reft_born;             /* vd_meta_n_snapshots() when the refcount table moved */

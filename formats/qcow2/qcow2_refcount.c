@@ -10,7 +10,8 @@
  *  R2  A table that moves is built whole in new space as OWNER; the header's pointer to it is INDEX. Until that pointer
  *      has been part of a snapshot, entries added to the new table stay OWNER too: at INDEX they would drag the
  *      table's page up to the pointer's rank, and a crash could leave the header pointing at a page not yet written.
- *  R3  A new block lies in the first cluster that it counts, so making one needs no free cluster, and none below.
+ *  R3  A new block lies in the first cluster that it counts, of those that may be given out: so making one needs no free
+ *      cluster, and none below.
  */
 #include "formats/qcow2/qcow2.h"
 
@@ -108,7 +109,7 @@ static int last_owner_goes(struct vd_qcow2 *s, uint64_t cluster, const struct ch
 	if (c->last)
 		return vd_space_batch_add(c->last, (struct vd_range){ .host_off = off, .len = s->cluster_size,
 								      .to_host = c->to_host }, e);
-	s->next_free = vd_min_u64(s->next_free, cluster);
+	s->next_free = vd_min_u64(s->next_free, vd_max_u64(cluster, s->floor));
 	return 0;
 }
 
@@ -205,20 +206,22 @@ static int make_room(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, struct vd
 	return r;
 }
 
-/* A block whose first n_used clusters have an owner. Nothing points at it yet. */
-static int write_block(struct vd_qcow2 *s, uint64_t block_off, uint64_t n_used, struct vd_error *e)
+/* A block in which n clusters from the index-th on have an owner. Nothing points at it yet. */
+static int write_block(struct vd_qcow2 *s, uint64_t block_off, uint64_t index, uint64_t n, struct vd_error *e)
 {
-	uint64_t per_window = (uint64_t)QCOW2_BATCH_BYTES * 8 >> s->h.refcount_order;
+	uint64_t per_window = (uint64_t)QCOW2_BATCH_BYTES * 8 >> s->h.refcount_order, end = index + n;
 	int r = vd_meta_zero(s->meta, 0, block_off, s->cluster_size, VD_RANK_OWNER, e);
 
-	for (uint64_t done = 0; done < n_used && r == 0; done += per_window) {
-		uint64_t n = vd_min_u64(per_window, n_used - done);
+	for (uint64_t part; index < end && r == 0; index += part) {
+		uint64_t in_window = index % per_window;
+		size_t byte = (in_window << s->h.refcount_order) / 8;
 		uint8_t raw[QCOW2_BATCH_BYTES] = { 0 };
 
-		for (uint64_t i = 0; i < n; i++)
-			vd_qcow2_count_put(raw, i, s->h.refcount_order, 1);
-		r = vd_meta_write(s->meta, 0, block_off + (done << s->h.refcount_order) / 8, raw,
-				  ((n << s->h.refcount_order) + 7) / 8, VD_RANK_OWNER, e);
+		part = vd_min_u64(per_window - in_window, end - index);
+		for (uint64_t i = 0; i < part; i++)
+			vd_qcow2_count_put(raw, in_window + i, s->h.refcount_order, 1);
+		r = vd_meta_write(s->meta, 0, block_off + ((index - in_window) << s->h.refcount_order) / 8 + byte, raw + byte,
+				  (((in_window + part) << s->h.refcount_order) + 7) / 8 - byte, VD_RANK_OWNER, e);
 	}
 	return r;
 }
@@ -269,13 +272,14 @@ static int switch_table(struct vd_qcow2 *s, uint64_t off, uint64_t clusters, str
 }
 
 /*
- * Every cluster that the table reaches is in use: a table half as large again goes to the space just past its reach,
- * after the blocks that count that space.
+ * Every cluster that the table reaches and that may be given out is in use: a table half as large again goes to the space
+ * just past its reach and the floor, after the blocks that count that space.
  */
 static int grow_table(struct vd_qcow2 *s, struct vd_error *e)
 {
-	uint64_t entries = reft_entries(s), first = entries * s->block_entries;
-	uint64_t old_clusters = entries * 8 / s->cluster_size;
+	uint64_t entries = vd_max_u64(reft_entries(s), vd_round_up(s->floor, s->block_entries) / s->block_entries);
+	uint64_t first = entries * s->block_entries;
+	uint64_t old_clusters = vd_round_up(entries * 8, s->cluster_size) / s->cluster_size;
 	uint64_t n_table = vd_min_u64(old_clusters + old_clusters / 2 + 1,
 				      QCOW2_REFT_BYTES_MAX / s->cluster_size);
 	uint64_t n_blocks = (n_table - 1) / (s->block_entries - 1) + 1;
@@ -295,7 +299,7 @@ static int grow_table(struct vd_qcow2 *s, struct vd_error *e)
 		uint64_t block_off = (first + i) * s->cluster_size;
 		uint64_t n_used = vd_min_u64(s->block_entries, n_blocks + n_table - i * s->block_entries);
 
-		r = write_block(s, block_off, n_used, e);
+		r = write_block(s, block_off, 0, n_used, e);
 		if (r == 0)
 			r = write_table_entry(s, table_off, entries + i, block_off, VD_RANK_OWNER, e);
 	}
@@ -313,14 +317,14 @@ static int link_block(struct vd_qcow2 *s, uint64_t block, uint64_t off, struct v
 /* For clusters that nothing counts yet (R3). */
 static int add_block(struct vd_qcow2 *s, uint64_t block, struct vd_error *e)
 {
-	uint64_t cluster = block * s->block_entries, off = cluster * s->cluster_size;
+	uint64_t cluster = vd_max_u64(block * s->block_entries, s->floor), off = cluster * s->cluster_size;
 	int r;
 
 	if (block >= reft_entries(s))
 		return grow_table(s, e);
 	r = make_room(s, cluster, 1, e);
 	if (r == 0)
-		r = write_block(s, off, 1, e);
+		r = write_block(s, off, cluster % s->block_entries, 1, e);
 	return r < 0 ? r : link_block(s, block, off, e);
 }
 
@@ -520,7 +524,7 @@ static int make_stretch(struct vd_qcow2 *s, uint64_t n, uint64_t *host_off, stru
 	for (uint64_t i = 0; i < n_blocks && r == 0; i++) {
 		uint64_t off = (first + i) * s->cluster_size;
 
-		r = write_block(s, off, vd_min_u64(s->block_entries, n_blocks + n - i * s->block_entries), e);
+		r = write_block(s, off, 0, vd_min_u64(s->block_entries, n_blocks + n - i * s->block_entries), e);
 		if (r == 0)
 			r = link_block(s, block + i, off, e);
 	}

@@ -310,9 +310,9 @@ static int find_gap(struct shape *sh, uint64_t end, uint64_t wanted, uint64_t *g
 	uint64_t run = 0;
 	int r = 0;
 
-	for (uint64_t first = 0; first < end && r == 0; first += vd_qcow2_window) {
+	for (uint64_t first = vd_round_down(s->floor, vd_qcow2_window); first < end && r == 0; first += vd_qcow2_window) {
 		r = vd_qcow2_counts_load(&sh->counts, first, vd_min_u64(first + vd_qcow2_window, sh->n_clusters), e);
-		for (uint64_t i = sh->counts.first; i < vd_min_u64(end, sh->counts.end) && r == 0; i++) {
+		for (uint64_t i = vd_max_u64(first, s->floor); i < vd_min_u64(end, sh->counts.end) && r == 0; i++) {
 			bool is_free = !sh->counts.count[i - first] && has_old_block(sh, i / s->block_entries);
 
 			run = is_free ? run + 1 : 0;
@@ -517,7 +517,8 @@ static int adopt(struct vd_qcow2 *s, const struct vd_qcow2_header *h, struct vd_
 
 	s->h = *h;
 	s->block_entries = s->cluster_size * 8 >> h->refcount_order;
-	s->next_free = s->packed_next = 0;
+	s->next_free = s->floor;
+	s->packed_next = 0;
 	s->reft_has_moved = false;
 	vd_meta_forget_all(s->meta);
 	r = vd_io_size(vd_set_io(s->set, 0), &size, e);

@@ -123,6 +123,15 @@ static void fill_in(const struct vd_qcow2 *s, struct vd_resv *v, const struct st
 	v->file = s->payload_file;
 }
 
+/* In a data file a cluster has one place; nothing says yet that it is this one's, and it may not be given out any more. */
+static int judge_floor(const struct vd_qcow2 *s, const struct vd_resv *v, const struct stretch *t, struct vd_error *e)
+{
+	if (!s->payload_file || t->use == IN_PLACE || t->host_off >= s->data_floor)
+		return 0;
+	return vd_fail(e, VD_EUNSUPPORTED, "%s: guest offset %" PRIu64 " is a hole, and its place in the data file lies before the end "
+		       "that the file had, where nothing is given out now", s->name, v->off);
+}
+
 /* cookie: the host clusters that cancel() gives back. */
 int vd_qcow2_reserve(void *st, struct vd_resv *v, struct vd_error *e)
 {
@@ -137,6 +146,8 @@ int vd_qcow2_reserve(void *st, struct vd_resv *v, struct vd_error *e)
 	if (v->packed_len)
 		return reserve_packed(s, v, e);
 	r = measure(s, v, l2_off, &t, e);
+	if (r == 0)
+		r = judge_floor(s, v, &t, e);
 	if (r < 0)
 		return r;
 	v->fresh = false;

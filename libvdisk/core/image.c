@@ -86,7 +86,7 @@ static int drain(void *ctx, struct vd_error *e)
 int vd_image_run_driver(struct vd_image *img, uint64_t cache_bytes, const char *snapshot, struct vd_error *e)
 {
 	struct vd_open o = { .set = img->set, .space = img->space, .write = img->writable, .scrubs = img->scrubs,
-			     .fresh = img->fresh, .repair = img->is_repair, .snapshot = snapshot };
+			     .appends = img->appends, .fresh = img->fresh, .repair = img->is_repair, .snapshot = snapshot };
 	int r = vd_meta_new(img->set, cache_bytes ? cache_bytes : DEFAULT_CACHE, img->fresh, &img->meta, e);
 
 	if (r == 0)
@@ -185,6 +185,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	img->is_control = opts->flags & VD_OPEN_CONTROL;
 	img->is_repair = opts->flags & VD_OPEN_REPAIR;
 	img->scrubs = write && opts->flags & VD_OPEN_SCRUB_FREED;
+	img->appends = opts->flags & VD_OPEN_APPENDS;
 	img->is_view = opts->snapshot;
 	img->child = child;
 	img->depth = child ? child->depth + 1 : 0;

@@ -62,6 +62,7 @@ struct vd_image {
 	bool is_control;                /* writable, but for its shape alone: no key, no parent */
 	bool is_repair;                 /* and that for vd_image_check() alone */
 	bool scrubs;                    /* what becomes free is overwritten first */
+	bool appends;                   /* space is given out only past the ends that the files had at open */
 	struct vd_package *package;     /* of a created image that is the disk in one; else NULL */
 	struct vd_output output;        /* the pending name of a created image */
 	struct vd_output *parts;        /* and of the other files that it consists of */
@@ -187,6 +188,9 @@ int vd_create_size(uint64_t want, const struct vd_create_opts *o, bool is_plain_
 
 /* A copy leaves out zeros in units of this, or of the format's where they are larger: a page, as in qemu-img's -S. */
 #define VD_COPY_GRANULE 4096
+
+/* Beside enum vd_open_flag, for the core alone: vd_open.appends. */
+#define VD_OPEN_APPENDS (1u << 31)
 
 /* Internal open: pins a driver and a host (tests: a toy driver, a recorder). Either may be NULL for the default. */
 int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,
