@@ -227,6 +227,7 @@ const struct vd_format vd_format_qcow2 = {
 	.resize = vd_qcow2_resize,
 	.amend = vd_qcow2_amend,
 	.set_backing = vd_qcow2_set_backing,
+	.set_key_area = vd_qcow2_set_key_area,
 	.keep_notes = vd_qcow2_keep_notes,
 	.empty = vd_qcow2_empty,
 	.forecast = vd_qcow2_forecast,

@@ -251,9 +251,13 @@ uint64_t vd_qcow2_autoclear_kept(const struct vd_qcow2 *s);
 int vd_qcow2_create(const struct vd_create *c, struct vd_error *e);
 int vd_qcow2_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 
-/* qcow2_overlay.c */
 /* qcow2_head.c */
 int vd_qcow2_keep_notes(void *st, const char *text, struct vd_error *e);
+
+/* qcow2_keyarea.c */
+int vd_qcow2_set_key_area(void *st, struct vd_bytes header, struct vd_error *e);
+
+/* qcow2_overlay.c */
 int vd_qcow2_set_backing(void *st, const char *name, const char *format, struct vd_error *e);
 int vd_qcow2_empty(void *st, struct vd_error *e);
 

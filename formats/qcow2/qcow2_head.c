@@ -204,6 +204,15 @@ static int arrange(const struct vd_qcow2 *s, const struct vd_qcow2_head *h, size
 	return 0;
 }
 
+int vd_qcow2_head_judge(const struct vd_qcow2 *s, const struct vd_qcow2_head *h, struct vd_error *e)
+{
+	struct arrangement a = { 0 };
+	int r = arrange(s, h, h->fixed_len, 0, &a, e);
+
+	free(a.raw);
+	return r;
+}
+
 static size_t end_of(const struct arrangement *a)
 {
 	return vd_max_u64(a->list_end, a->name_at + a->name_len);
@@ -313,9 +322,14 @@ static int adopt(struct vd_qcow2 *s, struct vd_error *e)
 
 	free(vd_steal(&s->backing_file));
 	free(vd_steal(&s->backing_format));
+	free(vd_steal(&s->key_notes));
+	s->key_notes_len = 0;
+	s->key_area_off = s->key_area_len = s->key_area_at = 0;
 	/* Its first page may be in the cache, where a refcount table once moved. */
 	vd_meta_forget_all(s->meta);
-	return r < 0 ? r : vd_qcow2_header_read(s, io, size, e);
+	if (r == 0)
+		r = vd_qcow2_header_read(s, io, size, e);
+	return r < 0 ? r : vd_qcow2_judge_tables(s, size, e);
 }
 
 int vd_qcow2_head_switch(struct vd_qcow2 *s, const struct vd_qcow2_head *h, struct vd_error *e)

@@ -23,6 +23,8 @@ int vd_qcow2_head_put(struct vd_qcow2_head *h, uint32_t type, const void *data, 
 /* NULL: none. */
 int vd_qcow2_head_set_backing_file(struct vd_qcow2_head *h, const char *name, struct vd_error *e) VD_MUST_CHECK;
 
+/* VD_EUNSUPPORTED when it does not fit the header cluster. */
+int vd_qcow2_head_judge(const struct vd_qcow2 *s, const struct vd_qcow2_head *h, struct vd_error *e) VD_MUST_CHECK;
 /*
  * Brings it into force, durably, and lets this handle know. Under the conditions of vd_snap_ops: failed, nothing has
  * changed, but for VD_EPOISONED. A crash leaves the old header or the new one.

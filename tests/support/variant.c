@@ -211,7 +211,7 @@ void peer_compare(const struct variant *v, struct vd_host *mem, const struct mod
 	compare(v, m->bytes, m->size);
 	if (!(v->flags & VARIANT_SNAPSHOT))
 		return;
-	status = PEER("snapshot", "-a", "s", "d");
+	status = PEER("snapshot", "--object", "secret,id=s,file=key", "--image-opts", "-a", "s", image_opts(v));
 	if (status != 0)
 		fail_with_log("qemu-img snapshot -a", v, status);
 	compare(v, variant_snapshot, m->size);
