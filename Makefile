@@ -23,7 +23,7 @@ OPT_PKGS := $(shell for p in libisal libdeflate liburing; do $(PKG_CONFIG) --exi
 HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
             $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) json-c 2>/dev/null)
-LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread
+LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
 TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
 

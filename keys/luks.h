@@ -37,6 +37,8 @@ bool vd_kdf_is_weak(const struct vd_slot_info *slot);
 
 /* ---- luks1.c, luks2.c ---- */
 
+#define LUKS1_PHDR_LEN 592              /* LUKS1 spec 1.2.3, figure 1 */
+
 /* Where the last key material ends, by the word of the header's first bytes: unchecked, and a guess where they do not tell. */
 uint64_t vd_luks1_extent(struct vd_bytes head);
 uint64_t vd_luks2_extent(struct vd_bytes head);

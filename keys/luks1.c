@@ -13,7 +13,6 @@
 #include <string.h>
 
 #define N_SLOTS 8
-#define PHDR_LEN 592
 #define SLOTS_AT 208            /* the slots of the header: active:u32 iterations:u32 salt:u8[32] material:u32 stripes:u32 */
 #define SLOT_LEN 48
 #define ALIGN 4096
@@ -110,11 +109,11 @@ size_t vd_luks1_dead_areas(struct vd_bytes header, struct vd_luks_area *areas)
 
 uint64_t vd_luks1_extent(struct vd_bytes head)
 {
-	uint64_t end = PHDR_LEN;
+	uint64_t end = LUKS1_PHDR_LEN;
 	struct phdr h;
 
 	if (!parse(head, &h))
-		return PHDR_LEN;
+		return LUKS1_PHDR_LEN;
 	for (int i = 0; i < N_SLOTS; i++)
 		end = vd_max_u64(end, material_end(&h, &h.slots[i]));
 	return end;
@@ -129,7 +128,7 @@ static int judge_area(const struct phdr *h, int i, size_t header_len, struct vd_
 		return vd_fail(e, VD_ECORRUPT, "keyslot %d is neither in use nor free (0x%08x)", i, s->active);
 	if (s->stripes != VD_LUKS_STRIPES)
 		return vd_fail(e, VD_ECORRUPT, "keyslot %d has %u stripes instead of %d", i, s->stripes, VD_LUKS_STRIPES);
-	if (material_start(s) < PHDR_LEN || material_end(h, s) > header_len)
+	if (material_start(s) < LUKS1_PHDR_LEN || material_end(h, s) > header_len)
 		return vd_fail(e, VD_ECORRUPT, "the key material of keyslot %d is outside the header", i);
 	for (int k = 0; k < i; k++)
 		if (material_start(s) < material_end(h, &h->slots[k]) && material_start(&h->slots[k]) < material_end(h, s))
@@ -168,7 +167,7 @@ int vd_luks1_judge(struct vd_bytes header, struct vd_luks_info *info, struct vd_
 
 	*info = (struct vd_luks_info){ .version = 1, .sector_size = VD_LUKS_SECTOR };
 	if (!parse(header, &h))
-		return vd_fail(e, VD_ECORRUPT, "the LUKS header is cut short: %zu of %d bytes", header.len, PHDR_LEN);
+		return vd_fail(e, VD_ECORRUPT, "the LUKS header is cut short: %zu of %d bytes", header.len, LUKS1_PHDR_LEN);
 	r = vd_luks_judge_cipher(h.cipher, h.mode, h.key_bytes, info, e);
 	if (r < 0)
 		return r;

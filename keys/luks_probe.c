@@ -24,6 +24,12 @@ int vd_luks_probe(struct vd_bytes head, uint64_t *header_len)
 	}
 }
 
+uint64_t vd_luks_clear_len(struct vd_bytes header)
+{
+	/* LUKS2 spec 2.1: two copies of hdr_size bytes, binary header and JSON area. */
+	return vd_get_be16(header.p + 6) == 1 ? LUKS1_PHDR_LEN : 2 * vd_get_be64(header.p + 8);
+}
+
 uint64_t vd_luks_payload_off(enum vd_luks_type type)
 {
 	/* 2 MiB, not qemu's 4040 sectors: a multiple of every format's block, and all tools read any. 16 MiB: cryptsetup's. */

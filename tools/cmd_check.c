@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "exit.h"
+#include "fail.h"
 #include "json.h"
+#include "plaintext.h"
 #include "progress.h"
 #include "sizes.h"
 #include "source.h"
@@ -24,13 +26,23 @@ static const struct opt mending[] = {
 };
 static const struct opt_group mending_group = { "Repair", mending };
 
+static const struct opt reading[] = {
+	{ .name = "plaintext", .kind = OPT_FLAG, .where = WHERE(plaintext),
+	  .help = "look for what is readable without the key, in all bytes of an encrypted IMAGE" },
+	{ .name = "scrub", .kind = OPT_FLAG, .where = WHERE(scrub),
+	  .help = "with --plaintext: overwrite what is nobody's and is not zeros" },
+	{ 0 },
+};
+static const struct opt_group reading_group = { "Encryption", reading };
+
 static const struct opt_group *const groups[] = {
-	&mending_group, &opts_format, &opts_sharing, &opts_progress, &opts_output_form, &opts_speech, NULL,
+	&mending_group, &reading_group, &opts_format, &opts_sharing, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
 	"vdisk check disk.qcow2",
 	"vdisk check --repair=all disk.qcow2",
+	"vdisk check --plaintext disk.qcow2",
 	"vdisk check --output=json disk.qcow2 | jq -r '.message // empty'",
 	NULL,
 };
@@ -233,7 +245,7 @@ static int check(const struct settings *s, struct vd_image *img, struct lines *l
 	return r;
 }
 
-static int run(struct settings *s, struct vd_error *e)
+static int check_tables(const struct settings *s, struct vd_error *e)
 {
 	struct vd_check_report rep = { .struct_size = sizeof(rep) };
 	struct lines lines = { 0 };
@@ -254,6 +266,15 @@ static int run(struct settings *s, struct vd_error *e)
 	return r < 0 ? r : status_of(&rep);
 }
 
+static int run(struct settings *s, struct vd_error *e)
+{
+	if (s->scrub && !s->plaintext)
+		return fail(e, VD_EARG, "--scrub goes with --plaintext: a check of the tables overwrites nothing");
+	if (s->repair && s->plaintext)
+		return fail(e, VD_EARG, "--repair and --plaintext are two different checks: repair first");
+	return s->plaintext ? plaintext_check(s, e) : check_tables(s, e);
+}
+
 const struct verb verb_check = {
 	.name = "check",
 	.operands = "IMAGE",
@@ -262,7 +283,8 @@ const struct verb verb_check = {
 	.summary = "look for faults in an image's tables, and mend them",
 	.about = "Reads all tables of IMAGE and tells where they contradict each other. Writes nothing unless --repair is "
 		 "given. A repair never changes which bytes the guest reads; what cannot be mended is told and left alone. "
-		 "What the disk itself holds, files or ciphertext, is not looked at.",
+		 "What the disk itself holds is not looked at but by --plaintext, which reads every byte of an encrypted image's "
+		 "files and tells what is no ciphertext: compressed clusters, what is left in freed space and padding.",
 	.groups = groups,
 	.examples = examples,
 	.run = run,

@@ -89,6 +89,7 @@ struct settings {
 	bool unsafe, in_clear, keep;    /* rebase, flatten, commit */
 	const char *base;               /* commit --base */
 	int repair;                     /* enum vd_repair */
+	bool plaintext;                 /* check */
 	int policy;                     /* inspect */
 	uint64_t max_size;
 	struct texts create_options;    /* -o, unparsed: the target's format says what is known */

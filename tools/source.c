@@ -60,6 +60,12 @@ int source_open_control(const struct settings *s, const char *path, const char *
 	return open_with(s, path, format, VD_OPEN_CONTROL, NULL, out, e);
 }
 
+int source_open_whole(const struct settings *s, const char *path, const char *format, bool scrubs, struct vd_image **out,
+		      struct vd_error *e)
+{
+	return open_with(s, path, format, (scrubs ? VD_OPEN_CONTROL : VD_OPEN_METADATA) | VD_OPEN_FILES, NULL, out, e);
+}
+
 int source_open_repair(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 		       struct vd_error *e)
 {

@@ -16,6 +16,9 @@ int source_open_tables(const struct settings *s, const char *path, const char *f
 /* To change its shape: no key, nothing that the image refers to. */
 int source_open_control(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 			struct vd_error *e);
+/* Tables and every file of the disk, all of which have to be there; to overwrite what is nobody's, if `scrubs`. */
+int source_open_whole(const struct settings *s, const char *path, const char *format, bool scrubs, struct vd_image **out,
+		      struct vd_error *e);
 /* To check and mend it, under the same conditions, whatever marks it bears. */
 int source_open_repair(const struct settings *s, const char *path, const char *format, struct vd_image **out,
 		       struct vd_error *e);

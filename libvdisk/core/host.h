@@ -13,7 +13,9 @@
 int vd_host_look(struct vd_image *img, uint32_t file, uint64_t start, uint64_t end, struct vd_window *w,
 		 struct vd_error *e) VD_MUST_CHECK;
 
-/* scrub.c, when the image is closed. */
+/* scrub.c: what vd_host_scrub() may overwrite. */
+bool vd_owner_is_nobody(int owner);
+/* The same, when the image is closed. */
 void vd_host_forget(struct vd_image *img);
 
 #endif

@@ -36,6 +36,9 @@ struct vd_luks_area {
 /* Room for key material that no keyslot uses, in ascending order: what removed keyslots leave. *n is at most VD_LUKS_AREAS_MAX. */
 int vd_luks_dead_areas(struct vd_bytes header, struct vd_luks_area *areas, size_t *n, struct vd_error *e) VD_MUST_CHECK;
 
+/* How many bytes of a sound header say what it is, in clear; all behind them is key material, or nothing. */
+uint64_t vd_luks_clear_len(struct vd_bytes header);
+
 /* Opens a keyslot: the volume key in `vk` (caller frees), or VD_EKEY when no slot takes the key. Takes seconds by design. */
 int vd_luks_unlock(struct vd_bytes header, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
 

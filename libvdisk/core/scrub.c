@@ -96,9 +96,9 @@ static int find_run(struct vd_image *img, uint32_t file, uint64_t off, struct vd
 	return r;
 }
 
-static bool may_scrub(const struct vd_host_run *run)
+bool vd_owner_is_nobody(int owner)
 {
-	switch (run->owner) {
+	switch (owner) {
 	case VD_OWNER_FREE:
 	case VD_OWNER_LEAKED:
 	case VD_OWNER_SLACK:
@@ -119,7 +119,7 @@ static int judge_range(struct vd_image *img, uint32_t file, uint64_t off, uint64
 		const struct vd_host_run *run = &img->scrubber->run;
 
 		r = find_run(img, file, off, e);
-		if (r == 0 && !may_scrub(run))
+		if (r == 0 && !vd_owner_is_nobody(run->owner))
 			return vd_fail_at(e, VD_EARG, off, "%s: the bytes from %llu on are not free: %s", vd_set_name(img->set, file),
 					  (unsigned long long)off, vd_owner_text(run->owner));
 		off = run->off + run->len;

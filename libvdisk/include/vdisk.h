@@ -767,7 +767,7 @@ VD_PUBLIC int vd_image_extents_since(struct vd_image *img, const char *bitmap, u
 /* ---- long jobs ---------------------------------------------------------------------------------------- */
 
 struct vd_progress {
-	const char *phase;              /* "convert", "compare", "check", "repair", "rebase", "flatten", "commit": stable, not translated */
+	const char *phase;              /* "convert", "compare", "check", "repair", "plaintext", "rebase", "flatten", "commit": stable, not translated */
 	uint64_t done, total;           /* bytes */
 };
 struct vd_job {
@@ -897,6 +897,75 @@ struct vd_check_report {
  */
 VD_PUBLIC int vd_image_check(struct vd_image *img, enum vd_repair repair, int (*on_finding)(void *ctx, const struct vd_finding *f),
 			     void *ctx, const struct vd_job *job, struct vd_check_report *report, struct vd_error *e) VD_MUST_CHECK;
+
+/* ---- what is readable without the key ------------------------------------------------------------------ */
+
+/*
+ * What an image that claims to be encrypted shows to those who have no key. Symbol, stable name, text. Zeros betray no
+ * content: payload that was never written, and decrypts to noise.
+ */
+#define VD_PLAINTEXT_TABLE(X)                                                                             \
+	X(VD_PLAINTEXT_READABLE,   1, "readable",   "is no ciphertext")                                   \
+	X(VD_PLAINTEXT_COMPRESSED, 2, "compressed", "is compressed, and not encrypted")                   \
+	X(VD_PLAINTEXT_UNEVEN,     3, "uneven",     "looks random, but is too uneven for ciphertext, as compressed data is") \
+	X(VD_PLAINTEXT_ZEROS,      4, "zeros",      "is payload of zeros, never encrypted or never written")
+enum vd_plaintext_kind {
+#define VD_PLAINTEXT_ENUM(sym, value, name, text) sym = value,
+	VD_PLAINTEXT_TABLE(VD_PLAINTEXT_ENUM)
+#undef VD_PLAINTEXT_ENUM
+};
+
+struct vd_plaintext {
+	enum vd_plaintext_kind kind;
+	bool can_scrub;                 /* it is nobody's: VD_PLAINTEXT_SCRUB overwrites it */
+	bool scrubbed;                  /* and has done so */
+	/*
+	 * Bytes side by side that have the same owner. Of a count over all that an owner has (UNEVEN) the length is 0, and only
+	 * the owner means something.
+	 */
+	struct vd_host_run where;
+	const char *file;               /* NULL: a count; strings are valid during the callback */
+	const char *view;               /* name of the snapshot; NULL: the disk as it is, or nobody's */
+	char text[320];                 /* one line for people: how much, where, whose */
+};
+VD_PUBLIC const char *vd_plaintext_name(enum vd_plaintext_kind kind);
+
+enum vd_plaintext_flag {
+	/*
+	 * All that is nobody's (as vd_host_scrub() has it) and is not zeros is overwritten with zeros, since what looks random
+	 * there may be a compressed rest. Needs VD_OPEN_CONTROL or VD_OPEN_WRITE; durable when the call returns.
+	 */
+	VD_PLAINTEXT_SCRUB = 1,
+};
+struct vd_plaintext_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_plaintext_flag */
+	/* Each finding, in the order of the files; from one thread at a time. Nonzero return cancels. May be NULL. */
+	int (*found)(void *ctx, const struct vd_plaintext *p);
+	void *ctx;
+};
+struct vd_plaintext_report {
+	size_t struct_size;
+	uint64_t looked_at;             /* bytes held against what ciphertext looks like */
+	uint64_t known;                 /* bytes of headers and tables, which are never encrypted */
+	uint64_t holes;                 /* bytes that the host does not store */
+	uint64_t findings;              /* but for those of zeros */
+	uint64_t readable;              /* bytes of these */
+	uint64_t zeros;                 /* bytes of payload */
+	uint64_t scrubbed;              /* bytes overwritten, whether readable or not */
+	uint64_t left;                  /* findings that were not overwritten */
+	uint64_t damage;                /* entries that break a rule: what they lead to passes for free */
+	bool changed;                   /* a file was written to */
+};
+/*
+ * Looks at every byte of every file of an image that claims to be encrypted, of its own layer, for what cannot be
+ * ciphertext: payload of the disk, of snapshots and of machines, what is freed, leaked, padding or room for keys. On any handle; no
+ * key is used. Random bytes are taken for readable with a probability below 2^-42 in 64 TiB; what is too short or too
+ * even to tell apart, core/noise.h says. VD_EMISMATCH: the image is not encrypted. VD_EREFERENCE: a file of it is not
+ * open. Findings are no failure of the call.
+ */
+VD_PUBLIC int vd_plaintext_scan(struct vd_image *img, const struct vd_plaintext_opts *opts, const struct vd_job *job,
+				struct vd_plaintext_report *report, struct vd_error *e) VD_MUST_CHECK;
 
 /* ---- chains ------------------------------------------------------------------------------------------- */
 
