@@ -15,7 +15,7 @@ static int judge_pbkdf2(const struct vd_slot_info *s, struct vd_error *e)
 	if (!s->hash)
 		return vd_fail(e, VD_EUNSUPPORTED, "keyslot %u uses an unknown hash", s->index);
 	if (!s->iterations)
-		return vd_fail(e, VD_ECORRUPT, "keyslot %u has no iterations", s->index);
+		return vd_fail(e, VD_EAUTH, "keyslot %u has no iterations", s->index);
 	if (s->iterations <= VD_PBKDF2_MAX_ITERATIONS)
 		return 0;
 	vd_fail(e, VD_EUNSUPPORTED, "keyslot %u asks for %llu PBKDF2 iterations, the limit is %u", s->index,
@@ -26,7 +26,7 @@ static int judge_pbkdf2(const struct vd_slot_info *s, struct vd_error *e)
 static int judge_argon2(const struct vd_slot_info *s, struct vd_error *e)
 {
 	if (!s->iterations || !s->memory_kib || !s->parallel)
-		return vd_fail(e, VD_ECORRUPT, "keyslot %u has an Argon2 cost of zero", s->index);
+		return vd_fail(e, VD_EAUTH, "keyslot %u has an Argon2 cost of zero", s->index);
 	if (s->memory_kib <= VD_ARGON2_MAX_KIB && s->parallel <= VD_ARGON2_MAX_LANES &&
 	    s->iterations <= VD_ARGON2_MAX_WORK / s->memory_kib)
 		return 0;
@@ -45,7 +45,7 @@ int vd_kdf_judge(const struct vd_slot_info *slot, struct vd_error *e)
 int vd_kdf_judge_digest(uint64_t iterations, struct vd_error *e)
 {
 	if (!iterations)
-		return vd_fail(e, VD_ECORRUPT, "the volume key's digest has no iterations");
+		return vd_fail(e, VD_EAUTH, "the volume key's digest has no iterations");
 	if (iterations <= VD_PBKDF2_MAX_ITERATIONS)
 		return 0;
 	vd_fail(e, VD_EUNSUPPORTED, "the volume key's digest asks for %llu PBKDF2 iterations, the limit is %u",

@@ -102,25 +102,57 @@ static int container_open(struct container *c, struct vd_bytes content, uint64_t
 
 /* ---- judging ---- */
 
-static int judge_luks2(struct crypt_device *cd, size_t header_len, struct vd_luks_info *info, struct vd_error *e)
+/* As many bytes as the header had: what is done to it does not make it longer. */
+static int read_same(int fd, size_t len, uint8_t **out, struct vd_error *e)
 {
-	const char *text, *uuid = crypt_get_uuid(cd);
-	int r = crypt_dump_json(cd, &text, 0);
+	vd_auto_free uint8_t *now = NULL;
+	int r = vd_alloc(1, len, &now, e);
 
 	if (r < 0)
-		return crypt_failed(r, "reading the LUKS2 metadata", e);
-	r = vd_luks2_judge((struct vd_bytes){ (const uint8_t *)text, strlen(text) }, header_len, info, e);
-	if (r < 0)
 		return r;
-	snprintf(info->uuid, sizeof(info->uuid), "%s", uuid ? uuid : "");
+	if (pread(fd, now, len, 0) != (ssize_t)len)
+		return vd_fail(e, VD_EFAILED, "libcryptsetup has left a short LUKS header");
+	*out = vd_steal(&now);
 	return 0;
 }
 
 static int unreadable(int version, struct vd_error *e)
 {
-	vd_fail(e, VD_ECORRUPT, "the LUKS%d header is damaged%s", version,
-		version == 2 ? ": neither of its two copies is intact" : "");
-	return vd_hint(e, VD_ECORRUPT, "restore it from a header backup: without a header the data cannot be read");
+	return vd_fail(e, VD_EAUTH, "the LUKS%d header is damaged or was tampered with%s", version,
+		       version == 2 ? ": neither of its two copies is intact" : "");
+}
+
+/* libcryptsetup has mended the copy of a header that did not hold, in memory: 1 or 2; 0: none. */
+static int find_mended(int fd, struct vd_bytes header, uint32_t *which, struct vd_error *e)
+{
+	vd_auto_free uint8_t *now = NULL;
+	uint8_t head[16];
+	uint64_t copy;
+	int r;
+
+	if (pread(fd, head, sizeof(head), 0) != sizeof(head))
+		return vd_fail_errno(e, errno, "reading a LUKS header in memory");
+	copy = vd_get_be64(head + 8);   /* hdr_size (LUKS2 spec 1.1.4, 2.1) */
+	if (copy > VD_LUKS2_MAX_HDR || 2 * copy > header.len)
+		return unreadable(2, e);
+	r = read_same(fd, 2 * copy, &now, e);
+	if (r == 0)
+		*which = memcmp(now, header.p, copy) ? 1 : memcmp(now + copy, header.p + copy, copy) ? 2 : 0;
+	return r;
+}
+
+static int judge_luks2(const struct container *c, struct vd_bytes header, struct vd_luks_info *info, struct vd_error *e)
+{
+	const char *text, *uuid = crypt_get_uuid(c->cd);
+	int r = crypt_dump_json(c->cd, &text, 0);
+
+	if (r < 0)
+		return crypt_failed(r, "reading the LUKS2 metadata", e);
+	r = vd_luks2_judge((struct vd_bytes){ (const uint8_t *)text, strlen(text) }, header.len, info, e);
+	if (r < 0)
+		return r;
+	snprintf(info->uuid, sizeof(info->uuid), "%s", uuid ? uuid : "");
+	return find_mended(c->fd, header, &info->damaged_copy, e);
 }
 
 /* Both libraries must have read the same from the same bytes. */
@@ -133,37 +165,59 @@ static bool agrees(struct crypt_device *cd, const struct vd_luks_info *info)
 	       (!info->n_slots || key_bytes * 8 == (int)info->key_bits);
 }
 
-/* LUKS1 is judged before libcryptsetup sees it; LUKS2 by what libcryptsetup found intact. */
-static int load(struct container *c, struct vd_bytes header, struct vd_luks_info *info, struct vd_error *e)
+/* What took the place of the first copy would keep libcryptsetup from mending it. */
+static int clear_first_copy(int fd, struct vd_error *e)
 {
-	vd_auto_unlock pthread_mutex_t *held = vd_locked(&loading);
-	uint64_t extent;
-	int type = vd_luks_probe(header, &extent), r;
+	static const uint8_t zeros[VD_LUKS2_BINARY_LEN];
 
-	if (!type)
-		return vd_fail(e, VD_ECORRUPT, "there is no LUKS header");
-	if (extent > header.len)
-		return vd_fail(e, VD_ECORRUPT, "the LUKS header is cut short: %zu of %llu bytes", header.len,
-			       (unsigned long long)extent);
-	r = type == VD_LUKS1 ? vd_luks1_judge(header, info, e) : 0;
+	if (pwrite(fd, zeros, sizeof(zeros), 0) != sizeof(zeros))
+		return vd_fail_errno(e, errno, "copying a LUKS header into memory");
+	return 0;
+}
+
+/* LUKS1 is judged before libcryptsetup sees it; LUKS2 by what libcryptsetup found intact. */
+static int load_type(struct container *c, int type, struct vd_bytes header, struct vd_luks_info *info, struct vd_error *e)
+{
+	int r = type == VD_LUKS1 ? vd_luks1_judge(header, info, e) : 0;
+
 	if (r < 0 || (r = container_open(c, header, vd_round_up(header.len, IO_ALIGN), e)) < 0)
+		return r;
+	if (!vd_luks_has_magic(header) && (r = clear_first_copy(c->fd, e)) < 0)
 		return r;
 	r = crypt_load(c->cd, type == VD_LUKS1 ? CRYPT_LUKS1 : CRYPT_LUKS2, NULL);
 	if (r == -ENOMEM)
 		return crypt_failed(r, "reading a LUKS header", e);
 	if (r < 0)
 		return unreadable(type, e);
-	r = type == VD_LUKS2 ? judge_luks2(c->cd, header.len, info, e) : 0;
+	r = type == VD_LUKS2 ? judge_luks2(c, header, info, e) : 0;
 	if (r < 0)
 		return r;
 	return agrees(c->cd, info) ? 0 : unreadable(type, e);
+}
+
+static int load(struct container *c, struct vd_bytes header, struct vd_luks_info *info, struct vd_error *e)
+{
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&loading);
+	uint64_t extent;
+	int type = vd_luks_search(header, &extent), r;
+
+	if (!type)
+		return vd_fail(e, VD_ECORRUPT, "there is no LUKS header");
+	if (extent > header.len)
+		r = vd_fail(e, VD_EAUTH, "the LUKS header is cut short: %zu of %llu bytes", header.len, (unsigned long long)extent);
+	else
+		r = load_type(c, type, header, info, e);
+	if (r == VD_EAUTH)
+		vd_hint(e, r, "a header like this was damaged or tampered with: vdisk key restore-header brings back what a "
+			"backup of it holds, without which the data cannot be read");
+	return r;
 }
 
 static int judge_payload(const struct vd_luks_info *info, size_t header_len, uint64_t container_len,
 			 struct vd_error *e)
 {
 	if (info->payload_off < header_len || info->payload_off > container_len)
-		return vd_fail(e, VD_ECORRUPT, "the payload of the LUKS container begins at %llu, outside of it or inside "
+		return vd_fail(e, VD_EAUTH, "the payload of the LUKS container begins at %llu, outside of it or inside "
 			       "its header", (unsigned long long)info->payload_off);
 	if (!strcmp(info->mode, "xts-plain") && container_len - info->payload_off > VD_LUKS_SECTOR * ((uint64_t)1 << 32))
 		return vd_fail(e, VD_EUNSUPPORTED, "xts-plain counts sectors in 32 bits, too few for a disk over 2 TiB");
@@ -178,8 +232,22 @@ int vd_luks_inspect(struct vd_bytes header, uint64_t container_len, struct vd_lu
 
 	if (r < 0 || !container_len)
 		return r;
-	vd_luks_probe(header, &extent);
+	vd_luks_search(header, &extent);
 	return judge_payload(info, extent, container_len, e);
+}
+
+int vd_luks_mend(uint8_t *header, size_t len, struct vd_error *e)
+{
+	auto_container struct container c = { .fd = -1 };
+	vd_auto_free uint8_t *sound = NULL;
+	struct vd_luks_info info;
+	int r = load(&c, (struct vd_bytes){ header, len }, &info, e);
+
+	if (r == 0)
+		r = read_same(c.fd, len, &sound, e);
+	if (r == 0)
+		memcpy(header, sound, len);
+	return r;
 }
 
 int vd_luks_dead_areas(struct vd_bytes header, struct vd_luks_area *areas, size_t *n, struct vd_error *e)
@@ -216,9 +284,9 @@ static int wrong_key(const struct vd_key *key, unsigned n_slots, struct vd_error
 static int judge_volume_key(const struct vd_secret *vk, uint32_t key_bits, struct vd_error *e)
 {
 	if (vk->len * 8 != key_bits)
-		return vd_fail(e, VD_ECORRUPT, "the keyslot holds a key of %zu bits instead of %u", vk->len * 8, key_bits);
+		return vd_fail(e, VD_EAUTH, "the keyslot holds a key of %zu bits instead of %u", vk->len * 8, key_bits);
 	if (!vd_xts_halves_differ(vk->p, vk->len))
-		return vd_fail(e, VD_ECORRUPT, "the two halves of the volume key are equal, which makes AES-XTS weak");
+		return vd_fail(e, VD_EAUTH, "the two halves of the volume key are equal, which makes AES-XTS weak");
 	return 0;
 }
 
@@ -447,20 +515,6 @@ static void change_cleanup(struct change *ch)
 static enum vd_luks_type type_of(const struct change *ch)
 {
 	return ch->info.version == 1 ? VD_LUKS1 : VD_LUKS2;
-}
-
-/* As many bytes as the header had: what is done to it does not make it longer. */
-static int read_same(int fd, size_t len, uint8_t **out, struct vd_error *e)
-{
-	vd_auto_free uint8_t *now = NULL;
-	int r = vd_alloc(1, len, &now, e);
-
-	if (r < 0)
-		return r;
-	if (pread(fd, now, len, 0) != (ssize_t)len)
-		return vd_fail(e, VD_EFAILED, "libcryptsetup has left a short LUKS header");
-	*out = vd_steal(&now);
-	return 0;
 }
 
 static int change_begin(struct change *ch, struct vd_bytes header, struct vd_error *e)

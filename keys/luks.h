@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Judging LUKS headers, between the files of this room. All of it takes bytes of strangers and answers VD_ECORRUPT
- * (no writer makes this) or VD_EUNSUPPORTED (sound perhaps, but nothing that this library opens).
+ * Judging LUKS headers, between the files of this room. All of it takes bytes of strangers and answers VD_EAUTH
+ * (no writer makes this: damaged or tampered with) or VD_EUNSUPPORTED (sound perhaps, but nothing that this library opens).
  */
 #ifndef VD_KEYS_LUKS_H
 #define VD_KEYS_LUKS_H
@@ -35,12 +35,26 @@ const char *vd_kdf_hash(const char *name, size_t len);
 /* True when a guesser has it easy: fewer than 100 000 PBKDF2 iterations, or less Argon2 than 4 passes over 32 MiB. */
 bool vd_kdf_is_weak(const struct vd_slot_info *slot);
 
+/* ---- luks2_copies.c ---- */
+
+#define VD_LUKS2_BINARY_LEN 4096                /* of each copy; the JSON text comes behind it (LUKS2 spec 1.1.4, 2.1) */
+#define VD_LUKS2_MAX_HDR ((uint64_t)4 << 20)    /* one copy, with its JSON text */
+#define VD_LUKS2_MAX_KEYSLOTS ((uint64_t)128 << 20)     /* libcryptsetup's limit of the keyslots area */
+
+/* Finds the second copy by its own signature, where its checksum holds: at *at. */
+bool vd_luks2_second(struct vd_bytes head, uint64_t *at);
+/* Bytes of one copy, by the word of the sound one; 0: there is none. */
+uint64_t vd_luks2_copy_len(struct vd_bytes header);
+/* Nothing else has begun to use the place of the first copy: it is empty, or still names the container of the second. */
+bool vd_luks2_first_is_vacant(struct vd_bytes head, uint64_t second);
+
 /* ---- luks1.c, luks2.c ---- */
 
 #define LUKS1_PHDR_LEN 592              /* LUKS1 spec 1.2.3, figure 1 */
 
 /* Where the last key material ends, by the word of the header's first bytes: unchecked, and a guess where they do not tell. */
 uint64_t vd_luks1_extent(struct vd_bytes head);
+/* By the copy whose checksum holds. */
 uint64_t vd_luks2_extent(struct vd_bytes head);
 
 /* Fills info but header_off. The payload's place is not judged. */
@@ -62,6 +76,11 @@ struct vd_luks1_slot vd_luks1_slot(struct vd_bytes header, uint32_t slot);
 
 /* Type of the LUKS2 token that says of a keyslot: label, kind, created. */
 #define VD_LUKS_TOKEN "vdisk-keyslot"
+
+/* ---- luks_probe.c ---- */
+
+/* Whether the header begins with its first copy, or all of it: not so where vd_luks_search() found only a second one. */
+bool vd_luks_has_magic(struct vd_bytes head);
 
 /* ---- luks_notes.c ---- */
 

@@ -125,14 +125,14 @@ static int judge_area(const struct phdr *h, int i, size_t header_len, struct vd_
 	const struct slot *s = &h->slots[i];
 
 	if (s->active != SLOT_ACTIVE && s->active != SLOT_DEAD)
-		return vd_fail(e, VD_ECORRUPT, "keyslot %d is neither in use nor free (0x%08x)", i, s->active);
+		return vd_fail(e, VD_EAUTH, "keyslot %d is neither in use nor free (0x%08x)", i, s->active);
 	if (s->stripes != VD_LUKS_STRIPES)
-		return vd_fail(e, VD_ECORRUPT, "keyslot %d has %u stripes instead of %d", i, s->stripes, VD_LUKS_STRIPES);
+		return vd_fail(e, VD_EAUTH, "keyslot %d has %u stripes instead of %d", i, s->stripes, VD_LUKS_STRIPES);
 	if (material_start(s) < LUKS1_PHDR_LEN || material_end(h, s) > header_len)
-		return vd_fail(e, VD_ECORRUPT, "the key material of keyslot %d is outside the header", i);
+		return vd_fail(e, VD_EAUTH, "the key material of keyslot %d is outside the header", i);
 	for (int k = 0; k < i; k++)
 		if (material_start(s) < material_end(h, &h->slots[k]) && material_start(&h->slots[k]) < material_end(h, s))
-			return vd_fail(e, VD_ECORRUPT, "the key material of keyslots %d and %d overlaps", k, i);
+			return vd_fail(e, VD_EAUTH, "the key material of keyslots %d and %d overlaps", k, i);
 	return 0;
 }
 
@@ -167,7 +167,7 @@ int vd_luks1_judge(struct vd_bytes header, struct vd_luks_info *info, struct vd_
 
 	*info = (struct vd_luks_info){ .version = 1, .sector_size = VD_LUKS_SECTOR };
 	if (!parse(header, &h))
-		return vd_fail(e, VD_ECORRUPT, "the LUKS header is cut short: %zu of %d bytes", header.len, LUKS1_PHDR_LEN);
+		return vd_fail(e, VD_EAUTH, "the LUKS header is cut short: %zu of %d bytes", header.len, LUKS1_PHDR_LEN);
 	r = vd_luks_judge_cipher(h.cipher, h.mode, h.key_bytes, info, e);
 	if (r < 0)
 		return r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Judges LUKS2 metadata (LUKS2 On-Disk Format Specification 1.1.4): a JSON object with keyslots, segments, digests and
- * config. Which of the two copies on disk is the intact one, libcryptsetup has found out before.
+ * config. Where the text is, and whether its checksum holds, is luks2_copies.c's and libcryptsetup's business.
  */
 #include "keys/json.h"
 #include "keys/luks.h"
@@ -11,40 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MIN_HDR_SIZE ((uint64_t)16 << 10)       /* binary header and JSON area: powers of two from here ... */
-#define MAX_HDR_SIZE ((uint64_t)4 << 20)        /* ... to here (spec 2.1) */
-#define BINARY_LEN 4096                         /* the JSON area begins behind it */
-#define MAX_KEYSLOTS ((uint64_t)128 << 20)      /* libcryptsetup's limit of the keyslots area */
-#define USUAL_EXTENT ((uint64_t)16 << 20)       /* where all tools end the header unless told otherwise */
-
-/* The text of the first copy's JSON area as far as it is in the head: up to the NUL that pads it. */
-static struct vd_json json_area(struct vd_bytes head, uint64_t hdr_size)
-{
-	const uint8_t *text = head.p + BINARY_LEN, *nul;
-	size_t len = hdr_size - BINARY_LEN;
-
-	if (head.len < hdr_size)
-		return (struct vd_json){ 0 };
-	nul = memchr(text, 0, len);
-	return vd_json_of((struct vd_bytes){ text, nul ? (size_t)(nul - text) : len });
-}
-
-uint64_t vd_luks2_extent(struct vd_bytes head)
-{
-	uint64_t hdr_size = head.len < 16 ? 0 : vd_get_be64(head.p + 8), keyslots;
-	struct vd_json config;
-
-	if (!vd_is_pow2(hdr_size) || hdr_size < MIN_HDR_SIZE || hdr_size > MAX_HDR_SIZE)
-		return USUAL_EXTENT;
-	config = vd_json_get(json_area(head, hdr_size), "config");
-	if (!vd_json_u64(vd_json_get(config, "keyslots_size"), &keyslots) || keyslots > MAX_KEYSLOTS)
-		return USUAL_EXTENT;
-	return 2 * hdr_size + keyslots;
-}
-
 static int corrupt(const char *what, struct vd_error *e)
 {
-	return vd_fail(e, VD_ECORRUPT, "the LUKS2 metadata have no sound %s", what);
+	return vd_fail(e, VD_EAUTH, "the LUKS2 metadata have no sound %s", what);
 }
 
 /* A pending re-encryption is the first thing to tell: its segments and keyslots are odd too. */
@@ -139,6 +108,25 @@ static const char *hash_of(struct vd_json value)
 	return text.len ? vd_kdf_hash(text.p, text.len) : NULL;
 }
 
+#define SALT_BYTES 32           /* what libcryptsetup makes and takes */
+#define MIN_DIGEST_BYTES 20     /* that of LUKS1, and so of a header that was converted */
+
+/* How many bytes a string in base64 (RFC 4648, 4) stands for; 0 when it is none. */
+static size_t base64_bytes(struct vd_json value)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct vd_json text = vd_json_text(value);
+	size_t pads = 0;
+
+	while (pads < 2 && pads < text.len && text.p[text.len - 1 - pads] == '=')
+		pads++;
+	for (size_t i = 0; i + pads < text.len; i++)
+		if (!text.p[i] || !strchr(letters, text.p[i]))
+			return 0;
+	return text.len % 4 ? 0 : text.len / 4 * 3 - pads;
+}
+
+/* libcryptsetup takes any key for right where the digest is short: one that says nothing is forged. */
 static int judge_digest(struct vd_json digest, struct vd_luks_info *info, struct vd_error *e)
 {
 	const char *hash = hash_of(vd_json_get(digest, "hash"));
@@ -148,6 +136,9 @@ static int judge_digest(struct vd_json digest, struct vd_luks_info *info, struct
 		return vd_fail(e, VD_EUNSUPPORTED, "the digest of the LUKS2 volume key is of a kind that is not supported");
 	if (!vd_json_u64(vd_json_get(digest, "iterations"), &iterations))
 		return corrupt("digest", e);
+	if (base64_bytes(vd_json_get(digest, "digest")) < MIN_DIGEST_BYTES ||
+	    base64_bytes(vd_json_get(digest, "salt")) != SALT_BYTES)
+		return corrupt("digest of the volume key", e);
 	snprintf(info->hash, sizeof(info->hash), "%s", hash);
 	return vd_kdf_judge_digest(iterations, e);
 }
@@ -171,6 +162,8 @@ static int judge_kdf(struct vd_json kdf, struct vd_slot_info *slot, struct vd_er
 		    vd_json_is(type, "argon2i") ? "argon2i" : NULL;
 	if (!slot->kdf)
 		return vd_fail(e, VD_EUNSUPPORTED, "keyslot %u derives its key in an unknown way", slot->index);
+	if (base64_bytes(vd_json_get(kdf, "salt")) != SALT_BYTES)
+		return corrupt("salt of a keyslot", e);
 	if (!strcmp(slot->kdf, "pbkdf2")) {
 		slot->hash = hash_of(vd_json_get(kdf, "hash"));
 		if (!vd_json_u64(vd_json_get(kdf, "iterations"), &slot->iterations))
@@ -277,10 +270,10 @@ size_t vd_luks2_dead_areas(struct vd_bytes metadata, size_t header_len, struct v
 	struct vd_luks_area live;
 	size_t n = 0;
 
-	if (!vd_json_u64(vd_json_get(config, "json_size"), &json_size) || json_size > MAX_HDR_SIZE ||
-	    !vd_json_u64(vd_json_get(config, "keyslots_size"), &keyslots_size) || keyslots_size > MAX_KEYSLOTS)
+	if (!vd_json_u64(vd_json_get(config, "json_size"), &json_size) || json_size > VD_LUKS2_MAX_HDR ||
+	    !vd_json_u64(vd_json_get(config, "keyslots_size"), &keyslots_size) || keyslots_size > VD_LUKS2_MAX_KEYSLOTS)
 		return 0;
-	at = 2 * (BINARY_LEN + json_size);
+	at = 2 * (VD_LUKS2_BINARY_LEN + json_size);
 	end = vd_min_u64(at + keyslots_size, header_len);
 	for (; n < VD_LUKS_AREAS_MAX && at < end && next_area(slots, at, &live); at = vd_max_u64(at, live.end))
 		if (live.off > at)

@@ -79,7 +79,7 @@ int vd_luks_plan(struct vd_bytes header, const uint8_t *sound, const uint8_t *no
 	uint64_t ignored;
 
 	edit->n_steps = 0;
-	if (vd_luks_probe(header, &ignored) == VD_LUKS1)
+	if (vd_luks_search(header, &ignored) == VD_LUKS1)
 		plan_luks1(header, now, act, edit);
 	else
 		plan_luks2(header, sound, now, act, edit);

@@ -8,10 +8,14 @@
 /* LUKS1 spec 1.2.3, figure 1, and LUKS2 spec 1.1.4, 2.1: both begin with the magic and a 16-bit version. */
 static const uint8_t magic[6] = { 'L', 'U', 'K', 'S', 0xba, 0xbe };
 
-int vd_luks_probe(struct vd_bytes head, uint64_t *header_len)
+bool vd_luks_has_magic(struct vd_bytes head)
 {
-	if (head.len < 8 || memcmp(head.p, magic, sizeof(magic)))
-		return 0;
+	return head.len >= 8 && !memcmp(head.p, magic, sizeof(magic));
+}
+
+/* By the signature at its beginning. */
+static int recognise(struct vd_bytes head, uint64_t *header_len)
+{
 	switch (vd_get_be16(head.p + 6)) {
 	case 1:
 		*header_len = vd_luks1_extent(head);
@@ -26,8 +30,28 @@ int vd_luks_probe(struct vd_bytes head, uint64_t *header_len)
 
 uint64_t vd_luks_clear_len(struct vd_bytes header)
 {
-	/* LUKS2 spec 2.1: two copies of hdr_size bytes, binary header and JSON area. */
-	return vd_get_be16(header.p + 6) == 1 ? LUKS1_PHDR_LEN : 2 * vd_get_be64(header.p + 8);
+	return vd_luks_has_magic(header) && vd_get_be16(header.p + 6) == 1 ? LUKS1_PHDR_LEN : 2 * vd_luks2_copy_len(header);
+}
+
+int vd_luks_search(struct vd_bytes head, uint64_t *header_len)
+{
+	uint64_t second;
+
+	if (vd_luks_has_magic(head))
+		return recognise(head, header_len);
+	if (!vd_luks2_second(head, &second))
+		return 0;
+	*header_len = vd_luks2_extent(head);
+	return VD_LUKS2;
+}
+
+int vd_luks_probe(struct vd_bytes head, uint64_t *header_len)
+{
+	uint64_t second;
+
+	if (!vd_luks_has_magic(head) && vd_luks2_second(head, &second) && !vd_luks2_first_is_vacant(head, second))
+		return 0;
+	return vd_luks_search(head, header_len);
 }
 
 uint64_t vd_luks_payload_off(enum vd_luks_type type)

@@ -112,6 +112,13 @@ static void print_slot(const struct vd_slot_info *s)
 		keyslot_cost(s).s, s->is_weak ? ui_colour(UI_YELLOW) : "", s->is_weak ? "  WEAK" : "", ui_colour(UI_PLAIN));
 }
 
+static void warn_of_damage(const struct vd_luks_info *luks)
+{
+	if (luks->damaged_copy)
+		ui_warn("the %s of the two copies of the header is damaged, and the other one is in use: key backup-header keeps what "
+			"is left, and any change of keys writes both anew", luks->damaged_copy == 1 ? "first" : "second");
+}
+
 static int list(struct request *q, struct vd_error *e)
 {
 	struct vd_info info;
@@ -127,6 +134,8 @@ static int list(struct request *q, struct vd_error *e)
 		json_put_text(j, "image", q->image);
 		json_put_text(j, "uuid", info.luks.uuid);
 		json_put_u64(j, "luks-version", info.luks.version);
+		if (info.luks.damaged_copy)
+			json_put_u64(j, "damaged-copy", info.luks.damaged_copy);
 		keyslots_put(j, &info.luks);
 		json_print(j);
 		return 0;
@@ -134,6 +143,7 @@ static int list(struct request *q, struct vd_error *e)
 	ui_line("%-5s %-11s %-17s %-20s %s", "slot", "kind", "made", "label", "cost of a guess");
 	for (uint32_t i = 0; i < info.luks.n_slots; i++)
 		print_slot(&info.luks.slots[i]);
+	warn_of_damage(&info.luks);
 	return 0;
 }
 

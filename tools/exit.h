@@ -42,7 +42,7 @@ enum check_status {
 	X(10, "what was checked does not hold")                                          \
 	X(11, "another process uses the image")                                          \
 	X(12, "wrong key or passphrase, or none given for an encrypted image")           \
-	X(13, "a signature or checksum made with a key does not hold")                   \
+	X(13, "a signature, a checksum or the encryption header does not hold")          \
 	X(14, "not enough space")                                                        \
 	X(15, "a confirmation is needed and could not be asked for")                     \
 	X(17, "a bitmap does not tell what changed: all may have")                       \

@@ -141,7 +141,7 @@ static int open_and_judge(struct inspect *in, struct vd_error *e)
 	struct vd_image *img = NULL;
 	int r = vd_image_open_on(in->host, NULL, in->path, &o, &img, e);
 
-	if (r == VD_ECORRUPT || r == VD_EUNSUPPORTED || r == VD_ERANGE)
+	if (r == VD_ECORRUPT || r == VD_EAUTH || r == VD_EUNSUPPORTED || r == VD_ERANGE)
 		return found(in, VD_RISK_BROKEN, "%s", e->message);
 	if (r == VD_EAGAIN)
 		return found(in, VD_RISK_UNSEEN, "%s", e->message);

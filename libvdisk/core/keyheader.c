@@ -25,6 +25,8 @@ VD_PUBLIC int vd_header_backup(struct vd_image *img, const char *path, struct vd
 	pthread_rwlock_rdlock(&img->control);
 	r = vd_layer_read_header(img, img->layer.is_container, &header, &len, e);
 	pthread_rwlock_unlock(&img->control);
+	if (r == 0 && img->layer.luks.damaged_copy)
+		r = vd_luks_mend(header, len, e);
 	return r < 0 ? r : vd_output_put(vd_host_os(), path, header, len, vd_round_up(len, BACKUP_UNIT), e);
 }
 
@@ -51,7 +53,7 @@ static int read_file(const char *path, uint8_t **out, size_t *out_len, struct vd
 	vd_io_abort(io);
 	if (r < 0)
 		return r;
-	if (!vd_luks_probe((struct vd_bytes){ bytes, size }, &extent) || extent > size)
+	if (!vd_luks_search((struct vd_bytes){ bytes, size }, &extent) || extent > size)
 		return vd_fail(e, VD_ECORRUPT, "%s: it is no LUKS header backup, or cut short", path);
 	*out = vd_steal(&bytes);
 	*out_len = extent;
@@ -102,6 +104,8 @@ static int restore(struct vd_image *img, const void *arg, struct vd_error *e)
 	if (r < 0)
 		return r;
 	r = vd_luks_inspect((struct vd_bytes){ header, len }, img->layer.is_container ? img->info.size : 0, &info, e);
+	if (r == 0 && info.damaged_copy)
+		r = vd_luks_mend(header, len, e);
 	if (r == 0)
 		r = judge_fit(img, q->path, &info, len, e);
 	if (r == 0)

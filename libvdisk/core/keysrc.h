@@ -14,20 +14,29 @@ struct vd_bytes vd_key_bytes(const struct vd_key *key);
 
 /*
  * Looks at the first bytes of a container or key area: VD_LUKS1, VD_LUKS2, or 0 when it is no LUKS header. Fills how
- * many bytes of it vd_luks_inspect() needs: the whole header with its key material.
+ * many bytes of it vd_luks_inspect() needs: the whole header with its key material. A LUKS2 header whose beginning is lost
+ * is one as long as its second copy holds and nothing else has begun to use the place.
  */
 int vd_luks_probe(struct vd_bytes head, uint64_t *header_len);
-/* Holds the binary header and the JSON text of LUKS2, which says how long all of it is. */
+/* Holds both copies of a usual LUKS2 header, whose JSON text says how long all of it is. */
 #define VD_LUKS_PROBE_LEN 65536
+/* The same for what is known to be a container: whatever lies where the first copy was. */
+int vd_luks_search(struct vd_bytes head, uint64_t *header_len);
+/* Holds both copies of any LUKS2 header. */
+#define VD_LUKS_SEARCH_LEN (8u << 20)
 
 /*
  * Judges a header (private copy of the caller: bytes that cannot change under us) and fills `info`. Accepts only what
  * this library also writes or can read soundly: one segment, aes, xts-plain64 (xts-plain below 2 TiB), 256- or 512-bit
  * volume key, no pending re-encryption or unknown requirement, no integrity, areas inside the header, KDF costs below
  * the caps in keys/luks.c. `container_len`: size of what holds the payload, which must start inside it; 0 for
- * a qcow2 key area, whose payload offset means nothing. VD_ECORRUPT or VD_EUNSUPPORTED.
+ * a qcow2 key area, whose payload offset means nothing. VD_EAUTH: no writer makes such a header; it was damaged or tampered
+ * with. VD_EUNSUPPORTED.
  */
 int vd_luks_inspect(struct vd_bytes header, uint64_t container_len, struct vd_luks_info *info, struct vd_error *e) VD_MUST_CHECK;
+
+/* Makes both copies of a LUKS2 header that was judged as the sound one says. */
+int vd_luks_mend(uint8_t *header, size_t len, struct vd_error *e) VD_MUST_CHECK;
 
 struct vd_luks_area {
 	uint64_t off, end;              /* in the header */

@@ -109,23 +109,45 @@ static int read_header_part(struct vd_image *img, bool is_container, uint8_t *bu
 	return r;
 }
 
+static int no_header(const struct vd_image *img, bool is_container, struct vd_error *e)
+{
+	vd_fail_at(e, VD_ECORRUPT, header_start(img, is_container), is_container ? "%s has no LUKS header" :
+		   "%s: there is no LUKS header where the image says it is", img->path);
+	return vd_hint(e, VD_ECORRUPT, "vdisk key restore-header brings a lost header back from a backup of it: without it "
+		       "the data is lost");
+}
+
+/* How long the header is. Where its beginning is lost, a second copy of it is looked for further out. */
+static int measure_header(struct vd_image *img, bool is_container, uint64_t *len, struct vd_error *e)
+{
+	size_t sizes[] = { VD_LUKS_PROBE_LEN, VD_LUKS_SEARCH_LEN };
+	uint64_t limit = header_limit(img, is_container);
+
+	for (int i = 0; i < (is_container ? 2 : 1); i++) {
+		vd_auto_free uint8_t *head = NULL;
+		size_t n = vd_min_u64(sizes[i], limit);
+		int r = vd_alloc(1, n ? n : 1, &head, e);
+
+		if (r == 0)
+			r = read_header_part(img, is_container, head, n, 0, e);
+		if (r < 0)
+			return r;
+		if (vd_luks_search((struct vd_bytes){ head, n }, len))
+			return 0;
+	}
+	return no_header(img, is_container, e);
+}
+
 int vd_layer_read_header(struct vd_image *img, bool is_container, uint8_t **header, size_t *header_len, struct vd_error *e)
 {
 	uint64_t limit = header_limit(img, is_container), len = 0, start = header_start(img, is_container);
 	vd_auto_free uint8_t *buf = NULL;
-	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
-	int r = read_header_part(img, is_container, head, vd_min_u64(sizeof(head), limit), 0, e);
+	int r = measure_header(img, is_container, &len, e);
 
 	if (r < 0)
 		return r;
-	if (!vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &len)) {
-		vd_fail_at(e, VD_ECORRUPT, start, is_container ? "%s has no LUKS header" :
-			   "%s: there is no LUKS header where the image says it is", img->path);
-		return vd_hint(e, VD_ECORRUPT, "vdisk key restore-header brings a lost header back from a backup of it: without it "
-			       "the data is lost");
-	}
 	if (len > limit || len > MAX_HEADER)
-		return vd_fail_at(e, VD_ECORRUPT, start, "%s: the LUKS header claims %llu bytes, there are %llu", img->path,
+		return vd_fail_at(e, VD_EAUTH, start, "%s: the LUKS header claims %llu bytes, there are %llu", img->path,
 				  (unsigned long long)len, (unsigned long long)limit);
 	r = vd_alloc(1, len, &buf, e);
 	if (r == 0)
@@ -205,7 +227,7 @@ static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, bool
 	if (r == 0 && !is_container)
 		r = judge_key_area(img, e);
 	/* An act on the image's shape needs no header, and one of them brings it back. */
-	if (r < 0 && (opts->flags & VD_OPEN_CONTROL) && (r == VD_ECORRUPT || r == VD_EUNSUPPORTED)) {
+	if (r < 0 && (opts->flags & VD_OPEN_CONTROL) && (r == VD_ECORRUPT || r == VD_EAUTH || r == VD_EUNSUPPORTED)) {
 		l->luks = (struct vd_luks_info){ 0 };
 		l->sector_size = UNIT;
 		return 0;

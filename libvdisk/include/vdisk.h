@@ -70,7 +70,7 @@ extern "C" {
 	X(VD_EREADONLY,   -17,  1, "read-only",        "the handle or the image is read-only")            \
 	X(VD_EPOISONED,   -18,  1, "poisoned",         "an earlier write failed; the handle refuses to go on") \
 	X(VD_EAGAIN,      -19,  1, "would-block",      "the answer is not in memory")                     \
-	X(VD_EAUTH,       -20, 13, "authentication",   "a signature or checksum under a key does not hold") \
+	X(VD_EAUTH,       -20, 13, "authentication",   "a signature, a checksum or the encryption header does not hold") \
 	X(VD_EMISMATCH,   -21, 10, "mismatch",         "what was compared is not the same")              \
 	X(VD_EBITMAP,     -22, 17, "bitmap-unusable",  "a bitmap does not tell what changed")
 
@@ -406,6 +406,7 @@ struct vd_luks_info {
 	uint64_t payload_off;           /* in the container */
 	uint32_t n_slots;               /* in use */
 	struct vd_slot_info slots[VD_MAX_SLOTS];
+	uint32_t damaged_copy;          /* LUKS2: 1 or 2: that copy of the header does not hold, the other is read; 0: none */
 };
 enum vd_encryption { VD_PLAIN = 0, VD_ENCRYPTED_LUKS = 1, VD_ENCRYPTED_LEGACY_AES = 2 };
 

@@ -102,6 +102,49 @@ check_fails 1 "a qcow2 without its LUKS header does not open" "$VDISK" info q.qc
 check "and its header comes back, too" "$VDISK" key restore-header --key-file old q.qcow2 q.hdr
 opens q.qcow2 old; claim "the disk is whole"
 
+# ---- LUKS2 keeps its header twice
+"$VDISK" encrypt -q -O raw --type luks2 --key-file old --pbkdf-iterations 4 --pbkdf-memory 32 disk.raw two
+cp two whole
+dd if=/dev/zero of=two bs=16384 count=1 conv=notrunc status=none
+check "a LUKS2 container whose beginning is lost opens by the second copy" opens two old
+check "list warns of it" "$VDISK" key list two
+grep -q 'first of the two copies of the header is damaged' "$stderr"; claim "and names the copy"
+"$VDISK" key list --output=json two | grep -q '"damaged-copy":1'; claim "in JSON, too"
+"$VDISK" key backup-header -q two two.hdr && cryptsetup luksDump two.hdr > /dev/null; claim "a backup has both copies"
+cp two first-gone
+check "a change of keys" "$VDISK" key add -q --key-file old --new-key-file new --pbkdf-iterations 4 --pbkdf-memory 32 two
+cryptsetup luksDump two > /dev/null && run "$VDISK" key list two && [ ! -s "$stderr" ]; claim "mends the first copy"
+cp first-gone two
+check "so does a backup that is put back" "$VDISK" key restore-header -q --key-file old two two.hdr
+cryptsetup luksDump two > /dev/null && opens two old; claim "and the disk is whole"
+cp first-gone two
+printf '\125\252' | dd of=two bs=1 seek=510 conv=notrunc status=none
+"$VDISK" info two | grep -q '^NOT ENCRYPTED'; claim "what else begins there is not taken for a container"
+check "unless it is named so" "$VDISK" key verify -f luks --key-file old two
+
+# ---- a wrong key is 12, a header that was tampered with is 13
+dd if=/dev/zero of=two bs=16384 count=2 conv=notrunc status=none
+check_fails 1 "with both copies lost there is no header" "$VDISK" key verify -f luks --key-file old two
+# byte FILE OFFSET OCTAL...
+byte() {
+	file=$1 at=$2
+	shift 2
+	printf "$@" | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
+}
+cp whole two && byte two 5000 '\377' && byte two 21384 '\377'
+check_fails 13 "a checksum wrong in both copies" "$VDISK" key verify --key-file old two
+check_fails 13 "for list, too" "$VDISK" key list two
+check_fails 13 "and for who reads" "$VDISK" decrypt --key-file old two no.raw
+cp whole two && byte two 40000 '\377\377\377\377'
+check_fails 12 "key material that was changed is a wrong key" "$VDISK" key verify --key-file old two
+cp "$stderr" material
+check_fails 12 "as a wrong passphrase is" "$VDISK" key verify --key-file wrong whole
+sed 's/whole/two/' "$stderr" | cmp -s - material; claim "in the same words"
+"$VDISK" encrypt -q -O raw --key-file old --pbkdf-iterations 1000 disk.raw stripes
+byte stripes 252 '\0\0\0\1'
+check_fails 13 "LUKS1 with another number of stripes" "$VDISK" key verify --key-file old stripes
+grep -q 'tampered with' "$stderr" && grep -q 'restore-header' "$stderr"; claim "with a hint"
+
 # ---- escrow
 for who in ann bob eve; do age-keygen -o $who.key 2>/dev/null; done
 pub() { age-keygen -y $1.key; }

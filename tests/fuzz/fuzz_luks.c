@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * LUKS headers from strangers: probed and judged, never unlocked (that costs seconds by design). An input is the start
- * of a header, zeros follow; LUKS2 gets right checksums, which no mutation would hit. Any other input is taken for the
+ * of a header, zeros follow; copies of LUKS2 get right checksums, which no mutation would hit. Any other input is taken for the
  * JSON text of LUKS2. What is accepted keeps the promises of core/keysrc.h.
  *
  * The corpus: what cryptsetup and qemu-img write, cut behind the last byte that is not zero, and metadata as text.
@@ -39,14 +39,35 @@ static void check_promises(const struct vd_luks_info *info, uint64_t header_len)
 	}
 }
 
-static void seal_luks2(uint8_t *header, uint64_t len)
+/* The copy at `at`, if there is room for one. */
+static void seal_luks2(uint8_t *header, uint64_t at, uint64_t len)
 {
-	uint64_t size = vd_get_be64(header + 8);
+	uint64_t size = at + 4096 > len ? 0 : vd_get_be64(header + at + 8);
 
-	if (size < 4096 || size > len)
+	if (size < 4096 || size > len - at)
 		return;
-	memset(header + 448, 0, 64);
-	gcry_md_hash_buffer(GCRY_MD_SHA256, header + 448, header, size);
+	memset(header + at + 448, 0, 64);
+	gcry_md_hash_buffer(GCRY_MD_SHA256, header + at + 448, header + at, size);
+}
+
+/* At the beginning and at the places of second copies; an input whose byte 447 is odd keeps its own checksums. */
+static void seal_copies(uint8_t *header, uint64_t len)
+{
+	if (len < 4096 || (header[447] & 1))
+		return;
+	if (header[7] == 2)
+		seal_luks2(header, 0, len);
+	for (uint64_t at = 16384; at < len; at *= 2)
+		if (!memcmp(header + at, "SKUL", 4))
+			seal_luks2(header, at, len);
+}
+
+static void check_mending(uint8_t *header, uint64_t header_len)
+{
+	struct vd_luks_info info;
+
+	must(vd_luks_mend(header, header_len, NULL) == 0);
+	must(vd_luks_inspect((struct vd_bytes){ header, header_len }, CONTAINER_LEN, &info, NULL) == 0 && !info.damaged_copy);
 }
 
 static void try_text(const uint8_t *data, size_t len)
@@ -65,10 +86,12 @@ static void try_header(const uint8_t *data, size_t len, uint64_t header_len)
 
 	must(header);
 	memcpy(header, data, len < header_len ? len : header_len);
-	if (header_len >= 4096 && header[7] == 2)
-		seal_luks2(header, header_len);
-	if (vd_luks_inspect((struct vd_bytes){ header, header_len }, CONTAINER_LEN, &info, NULL) == 0)
+	seal_copies(header, header_len);
+	if (vd_luks_inspect((struct vd_bytes){ header, header_len }, CONTAINER_LEN, &info, NULL) == 0) {
 		check_promises(&info, header_len);
+		if (info.damaged_copy)
+			check_mending(header, header_len);
+	}
 	free(header);
 }
 
@@ -79,7 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	memset(head, 0, sizeof(head));
 	memcpy(head, data, len < sizeof(head) ? len : sizeof(head));
-	if (!vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &header_len))
+	seal_copies(head, sizeof(head));
+	if (!vd_luks_search((struct vd_bytes){ head, sizeof(head) }, &header_len))
 		try_text(data, len);
 	else
 		try_header(data, len, header_len < MAX_HEADER ? header_len : MAX_HEADER);

@@ -14,18 +14,20 @@
 
 #define MIB ((uint64_t)1 << 20)
 
+#define SALT "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="  /* 32 bytes */
+
 static const char metadata[] =
 	"{\"keyslots\":{\"0\":{\"type\":\"luks2\",\"key_size\":64,\"af\":{\"type\":\"luks1\",\"stripes\":4000,\"hash\":\"sha512\"},"
 	"\"area\":{\"type\":\"raw\",\"offset\":\"32768\",\"size\":\"258048\",\"encryption\":\"aes-xts-plain64\",\"key_size\":32},"
-	"\"kdf\":{\"type\":\"argon2id\",\"time\":4,\"memory\":32768,\"cpus\":1,\"salt\":\"AA==\"}},"
+	"\"kdf\":{\"type\":\"argon2id\",\"time\":4,\"memory\":32768,\"cpus\":1,\"salt\":\"" SALT "\"}},"
 	"\"7\":{\"type\":\"luks2\",\"key_size\":64,\"af\":{\"type\":\"luks1\",\"stripes\":4000,\"hash\":\"sha256\"},"
 	"\"area\":{\"type\":\"raw\",\"offset\":\"290816\",\"size\":\"258048\",\"encryption\":\"aes-xts-plain64\",\"key_size\":64},"
-	"\"kdf\":{\"type\":\"pbkdf2\",\"hash\":\"sha256\",\"iterations\":1000,\"salt\":\"AA==\"}}},"
+	"\"kdf\":{\"type\":\"pbkdf2\",\"hash\":\"sha256\",\"iterations\":1000,\"salt\":\"" SALT "\"}}},"
 	"\"tokens\":{\"0\":{\"type\":\"systemd-tpm2\",\"keyslots\":[\"0\"]}},"
 	"\"segments\":{\"0\":{\"type\":\"crypt\",\"offset\":\"16777216\",\"size\":\"dynamic\",\"iv_tweak\":\"0\","
 	"\"encryption\":\"aes-xts-plain64\",\"sector_size\":512}},"
 	"\"digests\":{\"0\":{\"type\":\"pbkdf2\",\"keyslots\":[\"0\",\"7\"],\"segments\":[\"0\"],\"hash\":\"sha256\","
-	"\"iterations\":1000,\"salt\":\"AA==\",\"digest\":\"AA==\"}},"
+	"\"iterations\":1000,\"salt\":\"" SALT "\",\"digest\":\"" SALT "\"}},"
 	"\"config\":{\"json_size\":\"12288\",\"keyslots_size\":\"16744448\",\"flags\":[\"allow-discards\"]}}";
 
 struct edit {
@@ -42,12 +44,12 @@ static const struct edit edits[] = {
 	{ "\"sector_size\":512", "\"sector_size\":512,\"integrity\":{\"type\":\"hmac(sha256)\"}", VD_EUNSUPPORTED, "integrity" },
 	{ "\"dynamic\"", "\"1048576\"", VD_EUNSUPPORTED, "end of the disk" },
 	{ "\"iv_tweak\":\"0\"", "\"iv_tweak\":\"8\"", VD_EUNSUPPORTED, "sectors from 0" },
-	{ "\"sector_size\":512", "\"sector_size\":0", VD_ECORRUPT, "sector size" },
-	{ "\"sector_size\":512", "\"sector_size\":256", VD_ECORRUPT, "sector size" },
-	{ "\"sector_size\":512", "\"sector_size\":1536", VD_ECORRUPT, "sector size" },
-	{ "\"sector_size\":512", "\"sector_size\":8192", VD_ECORRUPT, "sector size" },
-	{ "\"16777216\"", "\"16777217\"", VD_ECORRUPT, "segment offset" },
-	{ "\"16777216\"", "\"-1\"", VD_ECORRUPT, "segment offset" },
+	{ "\"sector_size\":512", "\"sector_size\":0", VD_EAUTH, "sector size" },
+	{ "\"sector_size\":512", "\"sector_size\":256", VD_EAUTH, "sector size" },
+	{ "\"sector_size\":512", "\"sector_size\":1536", VD_EAUTH, "sector size" },
+	{ "\"sector_size\":512", "\"sector_size\":8192", VD_EAUTH, "sector size" },
+	{ "\"16777216\"", "\"16777217\"", VD_EAUTH, "segment offset" },
+	{ "\"16777216\"", "\"-1\"", VD_EAUTH, "segment offset" },
 	{ "\"0\",\"encryption\":\"aes-xts-plain64\"", "\"0\",\"encryption\":\"cipher_null-ecb\"", VD_EUNSUPPORTED, "null cipher" },
 	{ "\"0\",\"encryption\":\"aes-xts-plain64\"", "\"0\",\"encryption\":\"null\"", VD_EUNSUPPORTED, "\"null\"" },
 	{ "\"0\",\"encryption\":\"aes-xts-plain64\"", "\"0\",\"encryption\":\"aes-cbc-plain64\"", VD_EUNSUPPORTED, "aes-cbc" },
@@ -56,38 +58,44 @@ static const struct edit edits[] = {
 	  VD_EUNSUPPORTED, "null cipher" },
 	{ "plain64\",\"key_size\":32", "plain64\",\"key_size\":16", VD_EUNSUPPORTED, "128 bits" },
 	{ "\"key_size\":64,\"af\":{\"type\":\"luks1\",\"stripes\":4000,\"hash\":\"sha512\"",
-	  "\"key_size\":32,\"af\":{\"type\":\"luks1\",\"stripes\":4000,\"hash\":\"sha512\"", VD_ECORRUPT, "differ in key size" },
+	  "\"key_size\":32,\"af\":{\"type\":\"luks1\",\"stripes\":4000,\"hash\":\"sha512\"", VD_EAUTH, "differ in key size" },
 	{ "\"0\":{\"type\":\"luks2\"", "\"0\":{\"type\":\"reencrypt\"", VD_EUNSUPPORTED, "unknown type" },
-	{ "\"0\":{\"type\":\"luks2\"", "\"32\":{\"type\":\"luks2\"", VD_ECORRUPT, "keyslot number" },
-	{ "\"0\":{\"type\":\"luks2\"", "\"x\":{\"type\":\"luks2\"", VD_ECORRUPT, "keyslot number" },
+	{ "\"0\":{\"type\":\"luks2\"", "\"32\":{\"type\":\"luks2\"", VD_EAUTH, "keyslot number" },
+	{ "\"0\":{\"type\":\"luks2\"", "\"x\":{\"type\":\"luks2\"", VD_EAUTH, "keyslot number" },
 	{ "\"raw\"", "\"journal\"", VD_EUNSUPPORTED, "unknown way" },
 	{ "\"luks1\"", "\"none\"", VD_EUNSUPPORTED, "unknown way" },
-	{ "\"stripes\":4000", "\"stripes\":1", VD_ECORRUPT, "stripes" },
-	{ "\"32768\"", "\"16777216\"", VD_ECORRUPT, "outside the header" },
-	{ "\"258048\"", "\"18446744073709551615\"", VD_ECORRUPT, "outside the header" },
+	{ "\"stripes\":4000", "\"stripes\":1", VD_EAUTH, "stripes" },
+	{ "\"32768\"", "\"16777216\"", VD_EAUTH, "outside the header" },
+	{ "\"258048\"", "\"18446744073709551615\"", VD_EAUTH, "outside the header" },
 	{ "\"argon2id\"", "\"scrypt\"", VD_EUNSUPPORTED, "unknown way" },
-	{ "\"time\":4", "\"time\":0", VD_ECORRUPT, "cost of zero" },
-	{ "\"time\":4", "\"time\":-4", VD_ECORRUPT, "Argon2 parameters" },
-	{ "\"memory\":32768", "\"memory\":4294967296", VD_ECORRUPT, "Argon2 parameters" },
+	{ "\"time\":4", "\"time\":0", VD_EAUTH, "cost of zero" },
+	{ "\"time\":4", "\"time\":-4", VD_EAUTH, "Argon2 parameters" },
+	{ "\"memory\":32768", "\"memory\":4294967296", VD_EAUTH, "Argon2 parameters" },
 	{ "\"memory\":32768", "\"memory\":4194305", VD_EUNSUPPORTED, "4194305 KiB" },
 	{ "\"time\":4", "\"time\":2049", VD_EUNSUPPORTED, "2049 Argon2 passes" },
 	{ "\"cpus\":1", "\"cpus\":17", VD_EUNSUPPORTED, "17 threads" },
-	{ "\"hash\":\"sha256\",\"iterations\":1000,\"salt\":\"AA==\"}}}", "\"hash\":\"sha256\",\"iterations\":100000001,\"salt\":\"\"}}}",
+	{ "\"hash\":\"sha256\",\"iterations\":1000,\"salt\":\"" SALT "\"}}}", "\"hash\":\"sha256\",\"iterations\":100000001,\"salt\":\"" SALT "\"}}}",
 	  VD_EUNSUPPORTED, "keyslot 7 asks for 100000001" },
-	{ "\"hash\":\"sha256\",\"iterations\":1000,\"salt\":\"AA==\"}}}", "\"hash\":\"crc32\",\"iterations\":1000,\"salt\":\"\"}}}",
+	{ "\"hash\":\"sha256\",\"iterations\":1000,\"salt\":\"" SALT "\"}}}", "\"hash\":\"crc32\",\"iterations\":1000,\"salt\":\"" SALT "\"}}}",
 	  VD_EUNSUPPORTED, "unknown hash" },
-	{ "\"iterations\":1000,\"salt\":\"AA==\",\"digest\"", "\"iterations\":4294967295,\"salt\":\"\",\"digest\"", VD_EUNSUPPORTED, "digest asks" },
-	{ "\"iterations\":1000,\"salt\":\"AA==\",\"digest\"", "\"salt\":\"\",\"digest\"", VD_ECORRUPT, "digest" },
+	{ "\"iterations\":1000,\"salt\":\"" SALT "\",\"digest\"", "\"iterations\":4294967295,\"salt\":\"" SALT "\",\"digest\"", VD_EUNSUPPORTED, "digest asks" },
+	{ "\"iterations\":1000,\"salt\":\"" SALT "\",\"digest\"", "\"salt\":\"\",\"digest\"", VD_EAUTH, "digest" },
+	{ "\"digest\":\"", "\"digest\":\"\",\"x\":\"", VD_EAUTH, "digest of the volume key" },       /* any key would do */
+	{ "\"digest\":\"", "\"digest\":\"AAAA\",\"x\":\"", VD_EAUTH, "digest of the volume key" },
+	{ "\"digest\":\"" SALT, "\"digest\":\"*" SALT "AAA", VD_EAUTH, "digest of the volume key" },
+	{ "\"digest\":\"", "\"digest\":\"A", VD_EAUTH, "digest of the volume key" },
+	{ "\"salt\":\"" SALT "\",\"digest\"", "\"salt\":\"AAAA\",\"digest\"", VD_EAUTH, "digest of the volume key" },
+	{ "\"cpus\":1,\"salt\":\"", "\"cpus\":1,\"salt\":\"AAAA", VD_EAUTH, "salt" },
 	{ "\"0\":{\"type\":\"pbkdf2\"", "\"0\":{\"type\":\"none\"", VD_EUNSUPPORTED, "digest of the LUKS2" },
-	{ "\"segments\":[\"0\"]", "\"segments\":[\"1\"]", VD_ECORRUPT, "digest" },
-	{ "\"digests\":{", "\"digests\":{\"1\":{\"segments\":[\"0\"]},", VD_ECORRUPT, "has two" },
+	{ "\"segments\":[\"0\"]", "\"segments\":[\"1\"]", VD_EAUTH, "digest" },
+	{ "\"digests\":{", "\"digests\":{\"1\":{\"segments\":[\"0\"]},", VD_EAUTH, "has two" },
 	{ "\"flags\":[\"allow-discards\"]", "\"requirements\":{\"mandatory\":[\"online-reencrypt-v2\"]}", VD_EUNSUPPORTED, "middle of a re-encryption" },
 	{ "\"flags\":[\"allow-discards\"]", "\"requirements\":{\"mandatory\":[\"opal\"]}", VD_EUNSUPPORTED, "requires \"opal\"" },
 	{ "\"flags\":[\"allow-discards\"]", "\"requirements\":{\"mandatory\":[7]}", VD_EUNSUPPORTED, "requires" },
 	{ "\"flags\":[\"allow-discards\"]", "\"requirements\":{\"mandatory\":\"all\"}", VD_EUNSUPPORTED, "unknown kind" },
 	{ "\"flags\":[\"allow-discards\"]", "\"requirements\":{\"optional\":[]}", VD_EUNSUPPORTED, "unknown kind" },
-	{ "}}", "}", VD_ECORRUPT, "JSON text" },
-	{ "{\"keyslots\"", "[\"keyslots\"", VD_ECORRUPT, "JSON text" },
+	{ "}}", "}", VD_EAUTH, "JSON text" },
+	{ "{\"keyslots\"", "[\"keyslots\"", VD_EAUTH, "JSON text" },
 };
 
 static char *edited(const char *from, const char *to)
