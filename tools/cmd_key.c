@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vdisk key: the keyslots of an encrypted image, and backups of the header that holds them. */
+/* vdisk key: the keyslots of an encrypted image. Recovery keys and escrow, and backups of the header, have files of their own. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 
 #include "fail.h"
 #include "json.h"
+#include "key_acts.h"
 #include "keyslots.h"
-#include "recovery.h"
 #include "source.h"
 #include "ui.h"
 #include "verbs.h"
@@ -48,18 +48,9 @@ static const char *const examples[] = {
 	NULL,
 };
 
-struct request {
-	const struct settings *s;
-	const char *image, *what;               /* what: a slot or a file */
-	struct vd_image *img;
-	struct keys keys;
-	struct vd_key *key;                     /* the one that opens; borrowed of keys */
-	uint32_t slot;
-};
-
 /* ---- the key that opens ----------------------------------------------------------------------------------- */
 
-static int try_keys(struct request *q, size_t from, struct vd_error *e)
+static int try_keys(struct key_request *q, size_t from, struct vd_error *e)
 {
 	int r = VD_EKEY;
 
@@ -73,7 +64,7 @@ static int try_keys(struct request *q, size_t from, struct vd_error *e)
 	return r;
 }
 
-static int ask_for_key(struct request *q, struct vd_error *e)
+static int ask_for_key(struct key_request *q, struct vd_error *e)
 {
 	int r = VD_EKEY;
 
@@ -87,7 +78,7 @@ static int ask_for_key(struct request *q, struct vd_error *e)
 	return r;
 }
 
-static int find_key(struct request *q, struct vd_error *e)
+int key_find(struct key_request *q, struct vd_error *e)
 {
 	int r = secrets_of_options(q->s, &q->keys, e);
 
@@ -119,7 +110,7 @@ static void warn_of_damage(const struct vd_luks_info *luks)
 			"is left, and any change of keys writes both anew", luks->damaged_copy == 1 ? "first" : "second");
 }
 
-static int list(struct request *q, struct vd_error *e)
+static int list(struct key_request *q, struct vd_error *e)
 {
 	struct vd_info info;
 	struct json_object *j;
@@ -149,7 +140,7 @@ static int list(struct request *q, struct vd_error *e)
 
 /* ---- what is done, in words ------------------------------------------------------------------------------- */
 
-static struct json_object *summary_of(const struct request *q, const char *act)
+struct json_object *key_summary(const struct key_request *q, const char *act)
 {
 	struct json_object *j = json_new();
 
@@ -160,7 +151,7 @@ static struct json_object *summary_of(const struct request *q, const char *act)
 	return j;
 }
 
-static void print_slot_done(const struct request *q, const char *act, const char *words)
+void key_print_slot(const struct key_request *q, const char *act, const char *words)
 {
 	struct json_object *j;
 
@@ -168,36 +159,14 @@ static void print_slot_done(const struct request *q, const char *act, const char
 		ui_summary("%s: keyslot %u %s", q->image, q->slot, words);
 		return;
 	}
-	j = summary_of(q, act);
+	j = key_summary(q, act);
 	json_put_u64(j, "keyslot", q->slot);
-	json_print(j);
-}
-
-static void print_file_done(const struct request *q, const char *act, const char *words, const char *after)
-{
-	struct json_object *j;
-
-	if (!ui_is_json()) {
-		ui_summary("%s: the header is %s %s%s", q->image, words, q->what, after);
-		return;
-	}
-	j = summary_of(q, act);
-	json_put_text(j, "file", q->what);
 	json_print(j);
 }
 
 /* ---- changes ---------------------------------------------------------------------------------------------- */
 
-static int back_up_first(struct request *q, struct vd_error *e)
-{
-	if (!q->s->header_backup) {
-		ui_note("a header that is lost or damaged takes the disk with it: --header-backup FILE keeps a copy");
-		return 0;
-	}
-	return vd_header_backup(q->img, q->s->header_backup, e);
-}
-
-static struct vd_keyslot_opts slot_opts(const struct request *q, const char *kind)
+static struct vd_keyslot_opts slot_opts(const struct key_request *q, const char *kind)
 {
 	const struct new_image *m = &q->s->made;
 
@@ -207,13 +176,10 @@ static struct vd_keyslot_opts slot_opts(const struct request *q, const char *kin
 	};
 }
 
-typedef int (*slot_call)(struct vd_image *img, const struct vd_key *key, const struct vd_key *new_key,
-			 const struct vd_keyslot_opts *opts, uint32_t *slot, struct vd_error *e);
-
-static int call(struct request *q, slot_call fn, const struct vd_key *new_key, const char *kind, struct vd_error *e)
+int key_add_slot(struct key_request *q, key_slot_call fn, const struct vd_key *new_key, const char *kind, struct vd_error *e)
 {
 	struct vd_keyslot_opts o = slot_opts(q, kind);
-	int r = back_up_first(q, e);
+	int r = key_offer_backup(q, e);
 
 	if (r < 0)
 		return r;
@@ -223,10 +189,10 @@ static int call(struct request *q, slot_call fn, const struct vd_key *new_key, c
 	return r;
 }
 
-static int with_new_key(struct request *q, slot_call fn, struct vd_error *e)
+static int with_new_key(struct key_request *q, key_slot_call fn, struct vd_error *e)
 {
 	struct vd_key *new_key = NULL;
-	int r = find_key(q, e);
+	int r = key_find(q, e);
 
 	if (r == 0)
 		r = secrets_for_new(q->s, q->image, CREDENTIAL_NEW_KEY, &new_key, e);
@@ -234,33 +200,33 @@ static int with_new_key(struct request *q, slot_call fn, struct vd_error *e)
 		return r;
 	if (!vd_key_is_usable_by_qemu(new_key))
 		ui_warn("qemu cannot be given this key: it takes UTF-8 without NUL bytes, at most 512 bytes");
-	r = call(q, fn, new_key, q->s->new_keys.n ? "key" : "passphrase", e);
+	r = key_add_slot(q, fn, new_key, q->s->new_keys.n ? "key" : "passphrase", e);
 	vd_key_free(new_key);
 	return r;
 }
 
-static int add(struct request *q, struct vd_error *e)
+static int add(struct key_request *q, struct vd_error *e)
 {
 	int r = with_new_key(q, vd_keyslot_add, e);
 
 	if (r == 0)
-		print_slot_done(q, "add", "holds the new key");
+		key_print_slot(q, "add", "holds the new key");
 	return r;
 }
 
-static int change(struct request *q, struct vd_error *e)
+static int change(struct key_request *q, struct vd_error *e)
 {
 	int r = with_new_key(q, vd_keyslot_change, e);
 
 	if (r < 0)
 		return r;
-	print_slot_done(q, "change", "holds the new key, and the old one opens the disk no more");
+	key_print_slot(q, "change", "holds the new key, and the old one opens the disk no more");
 	ui_note("whoever has a copy of the old header and the old key still opens the disk: vdisk convert gives it a new "
 		"volume key");
 	return 0;
 }
 
-static int remove_slot(struct request *q, struct vd_error *e)
+static int remove_slot(struct key_request *q, struct vd_error *e)
 {
 	char *end;
 	unsigned long n = strtoul(q->what, &end, 10);
@@ -273,186 +239,21 @@ static int remove_slot(struct request *q, struct vd_error *e)
 		if (r)
 			return r;
 	}
-	r = back_up_first(q, e);
+	r = key_offer_backup(q, e);
 	if (r == 0)
 		r = vd_keyslot_remove(q->img, (uint32_t)n, q->s->last_slot ? VD_KEYSLOT_LAST : 0, e);
 	q->slot = (uint32_t)n;
 	if (r == 0)
-		print_slot_done(q, "remove", "removed");
+		key_print_slot(q, "remove", "removed");
 	return r;
 }
 
-static int verify(struct request *q, struct vd_error *e)
+static int verify(struct key_request *q, struct vd_error *e)
 {
-	int r = find_key(q, e);
+	int r = key_find(q, e);
 
 	if (r == 0)
-		print_slot_done(q, "verify", "opens with this key");
-	return r;
-}
-
-/* ---- recovery and escrow --------------------------------------------------------------------------------------------- */
-
-static int show_recovery(const struct request *q, const char *text, struct vd_error *e)
-{
-	struct json_object *j;
-
-	if (ui_is_json()) {
-		j = summary_of(q, "recovery");
-		json_put_u64(j, "keyslot", q->slot);
-		json_put_text(j, "recovery-key", text);
-		json_print(j);
-		return 0;
-	}
-	ui_line("%s", text);
-	ui_note("this is the recovery key of %s (keyslot %u), shown this once: write it down, keep it away from the disk",
-		q->image, q->slot);
-	return q->s->qr ? recovery_show_qr(text, e) : 0;
-}
-
-struct split {
-	unsigned k, n;
-	char (*shares)[VD_SHARE_SIZE];
-};
-
-static int parse_split(const char *text, struct split *s, struct vd_error *e)
-{
-	char rest;
-
-	if (sscanf(text, "%3u/%3u%c", &s->k, &s->n, &rest) == 2 && s->k >= 2 && s->k <= s->n && s->n <= 255)
-		return 0;
-	return fail(e, VD_EARG, "--split: '%s' is not K/N such as 2/3: two or more of up to 255", text);
-}
-
-static void show_shares(const struct request *q, const struct split *s)
-{
-	struct json_object *j = NULL, *list = NULL;
-
-	if (ui_is_json()) {
-		j = summary_of(q, "recovery");
-		json_put_u64(j, "keyslot", q->slot);
-		json_put_u64(j, "shares-needed", s->k);
-		list = json_put_array(j, "shares");
-	}
-	for (unsigned i = 0; i < s->n; i++) {
-		if (list)
-			json_add(list, json_text(s->shares[i]));
-		else
-			ui_line("%s", s->shares[i]);
-	}
-	if (j)
-		json_print(j);
-	else
-		ui_note("these are %u shares of the recovery key of %s (keyslot %u), shown this once: any %u of them open it, with "
-			"--key-share FILE for each", s->n, q->image, q->slot, s->k);
-}
-
-static int recovery_split(struct request *q, struct vd_error *e)
-{
-	char text[RECOVERY_TEXT_SIZE] = "";
-	struct vd_key *made = NULL;
-	struct split s = { 0 };
-	int r = parse_split(q->s->split, &s, e);
-
-	if (r == 0)
-		r = find_key(q, e);
-	if (r == 0)
-		r = recovery_make(text, &made, e);
-	explicit_bzero(text, sizeof(text));
-	if (r < 0)
-		return r;
-	s.shares = calloc(s.n, sizeof(*s.shares));
-	if (!s.shares)
-		ui_out_of_memory();
-	r = vd_key_split(made, s.k, s.n, s.shares, e);
-	if (r == 0)
-		r = call(q, vd_keyslot_add, made, "recovery", e);
-	if (r == 0)
-		show_shares(q, &s);
-	explicit_bzero(s.shares, s.n * sizeof(*s.shares));
-	free(s.shares);
-	vd_key_free(made);
-	return r;
-}
-
-static int recovery(struct request *q, struct vd_error *e)
-{
-	char text[RECOVERY_TEXT_SIZE] = "";
-	struct vd_key *made = NULL;
-	int r;
-
-	if (q->s->split)
-		return recovery_split(q, e);
-	r = find_key(q, e);
-
-	if (r == 0)
-		r = recovery_make(text, &made, e);
-	if (r == 0)
-		r = call(q, vd_keyslot_add, made, "recovery", e);
-	if (r == 0)
-		r = show_recovery(q, text, e);
-	vd_key_free(made);
-	explicit_bzero(text, sizeof(text));
-	return r;
-}
-
-/* The file first: a keyslot whose key nobody has would be there for good. */
-static int escrow(struct request *q, struct vd_error *e)
-{
-	char text[RECOVERY_TEXT_SIZE] = "";
-	struct vd_key *made = NULL;
-	int r = 0;
-
-	if (!q->s->recipients.n)
-		return fail(e, VD_EARG, "key escrow: for whom? --recipient names a public key of age");
-	r = find_key(q, e);
-	if (r == 0)
-		r = recovery_make(text, &made, e);
-	explicit_bzero(text, sizeof(text));
-	if (r == 0)
-		r = vd_key_escrow(made, q->s->recipients.at, q->s->recipients.n, q->what, e);
-	if (r == 0) {
-		r = call(q, vd_keyslot_add, made, "escrow", e);
-		if (r < 0)
-			remove(q->what);
-	}
-	vd_key_free(made);
-	if (r < 0)
-		return r;
-	print_slot_done(q, "escrow", "opens with the key in the file");
-	ui_note("age -d -i IDENTITY %s prints that key: keep the file with the image's backups", q->what);
-	return 0;
-}
-
-/* ---- header backups --------------------------------------------------------------------------------------- */
-
-static int backup_header(struct request *q, struct vd_error *e)
-{
-	int r = vd_header_backup(q->img, q->what, e);
-
-	if (r == 0)
-		print_file_done(q, "backup-header", "backed up in", ": guard that file like the disk");
-	return r;
-}
-
-/* The key has to open the header in the file: that of the image may be gone. */
-static int restore_header(struct request *q, struct vd_error *e)
-{
-	int r = secrets_of_options(q->s, &q->keys, e);
-
-	if (r == 0 && !q->keys.n)
-		r = secrets_unasked(CREDENTIAL_KEY, &q->keys, e);
-	if (r == 0 && !q->keys.n)
-		r = secrets_ask(q->what, &q->keys, e);
-	if (r < 0)
-		return r;
-	r = VD_EKEY;
-	ui_status("deriving key");
-	for (size_t i = 0; i < q->keys.n && r == VD_EKEY; i++)
-		r = vd_header_restore(q->img, q->what, q->keys.at[i], e);
-	ui_status_end();
-	if (r == 0)
-		print_file_done(q, "restore-header", "that of", " again");
+		key_print_slot(q, "verify", "opens with this key");
 	return r;
 }
 
@@ -462,17 +263,17 @@ static const struct act {
 	const char *word, *operands;
 	size_t n_operands;
 	bool changes;
-	int (*run)(struct request *q, struct vd_error *e);
+	int (*run)(struct key_request *q, struct vd_error *e);
 } acts[] = {
 	{ "list", "IMAGE", 1, false, list },
 	{ "add", "IMAGE", 1, true, add },
 	{ "change", "IMAGE", 1, true, change },
 	{ "remove", "IMAGE SLOT", 2, true, remove_slot },
 	{ "verify", "IMAGE", 1, false, verify },
-	{ "recovery", "IMAGE", 1, true, recovery },
-	{ "escrow", "IMAGE FILE", 2, true, escrow },
-	{ "backup-header", "IMAGE FILE", 2, false, backup_header },
-	{ "restore-header", "IMAGE FILE", 2, true, restore_header },
+	{ "recovery", "IMAGE", 1, true, key_act_recovery },
+	{ "escrow", "IMAGE FILE", 2, true, key_act_escrow },
+	{ "backup-header", "IMAGE FILE", 2, false, key_act_backup_header },
+	{ "restore-header", "IMAGE FILE", 2, true, key_act_restore_header },
 };
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
@@ -503,7 +304,7 @@ static int find_act(const struct settings *s, const struct act **act, struct vd_
 
 static int run(struct settings *s, struct vd_error *e)
 {
-	struct request q = { .s = s, .image = s->operands[1], .what = s->operands[2] };
+	struct key_request q = { .s = s, .image = s->operands[1], .what = s->operands[2] };
 	const struct act *act = NULL;
 	int r = find_act(s, &act, e), c = 0;
 

@@ -269,6 +269,23 @@ int ui_confirm(bool yes, const char *question, struct vd_error *e)
 	return r;
 }
 
+bool ui_is_interactive(void)
+{
+	return isatty(STDIN_FILENO) && isatty(STDERR_FILENO) && !ui.json;
+}
+
+int ui_offer(const char *question, struct vd_error *e)
+{
+	char answer[16] = "";
+	int r;
+
+	fprintf(stderr, "%s [y/N] ", question);
+	r = read_line(STDIN_FILENO, answer, sizeof(answer), e);
+	if (r == VD_ECANCELLED)
+		return r;
+	return r == 0 && (!strcmp(answer, "y") || !strcmp(answer, "yes"));
+}
+
 /* ---- the end -------------------------------------------------------------------------------------------- */
 
 void ui_out_of_memory(void)

@@ -4,7 +4,8 @@
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/json.sh"
 . "$SRCDIR/tests/support/peers.sh"
-requires qemu-img cryptsetup perl age age-keygen
+. "$SRCDIR/tests/support/terminal.sh"
+requires qemu-img cryptsetup perl age age-keygen script
 
 printf old > old; printf new > new; printf wrong > wrong
 yes 'a line of text' | head -c 4194304 > disk.raw
@@ -101,6 +102,22 @@ dd if=/dev/zero of=q.qcow2 bs=1 seek="$off" count=8192 conv=notrunc status=none
 check_fails 1 "a qcow2 without its LUKS header does not open" "$VDISK" info q.qcow2
 check "and its header comes back, too" "$VDISK" key restore-header --key-file old q.qcow2 q.hdr
 opens q.qcow2 old; claim "the disk is whole"
+
+# ---- a backup before each change
+"$VDISK" encrypt -q -O raw --key-file old --pbkdf-iterations 1000 disk.raw offered
+change='"$VDISK" key add --key-file old --new-key-file new --pbkdf-iterations 1000 offered'
+at_terminal "$change"
+answer 'offered.[0-9-]*.header first' 1 'y\n'
+finish 0 && [ "$(slots offered)" = "0 1" ]; claim "at a terminal a backup of the header is offered"
+[ "$(ls offered.*.header | wc -l)" = 1 ] && cryptsetup luksDump offered.*.header | grep -q 'Slot 1: DISABLED'
+claim "which has the header of before"
+at_terminal '"$VDISK" key remove offered 1'
+answer 'offered.[0-9-]*.header first' 1 '\n'
+finish 0 && [ "$(ls offered.*.header | wc -l)" = 1 ] && [ "$(slots offered)" = 0 ]; claim "a plain return makes none"
+at_terminal "${change% offered} -q offered"
+finish 0 && ! grep -aq 'first' screen; claim "with -q nobody is asked"
+check "without a terminal" "$VDISK" key remove offered 1 < /dev/null
+[ "$(grep -c 'header-backup' "$stderr")" = 1 ]; claim "the option is named, once"
 
 # ---- LUKS2 keeps its header twice
 "$VDISK" encrypt -q -O raw --type luks2 --key-file old --pbkdf-iterations 4 --pbkdf-memory 32 disk.raw two

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Where a key may come from, each source by itself, and that no secret shows anywhere.
 . "$SRCDIR/tests/support/lib.sh"
+. "$SRCDIR/tests/support/terminal.sh"
 requires script
 
 fast="--pbkdf-iterations 1000"
@@ -77,26 +78,7 @@ for option in --new-key-file=wrong --new-passphrase-file=wrong "--new-passphrase
 	check "opens the output: $option" opens "$VDISK" decrypt --key-file wrong f.qcow2 out.raw
 done
 
-# The terminal: a pseudo-terminal of script's, typed into when the question is there.
-mkfifo typed
-at_terminal() { # COMMAND LINE
-	: > screen
-	# A shell lets its background jobs ignore SIGINT, and what is ignored stays so.
-	env --default-signal=INT script -qfec "$1" screen < typed > /dev/null 2>&1 & session=$!
-	exec 3> typed
-}
-# answer QUESTION N TEXT: TEXT when QUESTION stands there for the Nth time; echo is off by then
-answer() {
-	wait_until sh -c '[ "$(grep -ao "$1" screen | wc -l)" -ge "$2" ]' - "$1" "$2"
-	sleep 0.2
-	printf "$3" >&3
-}
-finish() { # STATUS
-	wait $session
-	status=$?
-	exec 3>&-
-	[ "$status" -eq "$1" ]
-}
+# The terminal.
 rm -f out.raw
 at_terminal '"$VDISK" decrypt e.qcow2 out.raw'
 answer 'passphrase of e.qcow2:' 1 'typo\n'

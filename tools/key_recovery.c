@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vdisk key recovery and escrow: keyslots for keys that are made here, shown once, split, or encrypted to others. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fail.h"
+#include "key_acts.h"
+#include "recovery.h"
+#include "ui.h"
+
+static int show_recovery(const struct key_request *q, const char *text, struct vd_error *e)
+{
+	struct json_object *j;
+
+	if (ui_is_json()) {
+		j = key_summary(q, "recovery");
+		json_put_u64(j, "keyslot", q->slot);
+		json_put_text(j, "recovery-key", text);
+		json_print(j);
+		return 0;
+	}
+	ui_line("%s", text);
+	ui_note("this is the recovery key of %s (keyslot %u), shown this once: write it down, keep it away from the disk",
+		q->image, q->slot);
+	return q->s->qr ? recovery_show_qr(text, e) : 0;
+}
+
+struct split {
+	unsigned k, n;
+	char (*shares)[VD_SHARE_SIZE];
+};
+
+static int parse_split(const char *text, struct split *s, struct vd_error *e)
+{
+	char rest;
+
+	if (sscanf(text, "%3u/%3u%c", &s->k, &s->n, &rest) == 2 && s->k >= 2 && s->k <= s->n && s->n <= 255)
+		return 0;
+	return fail(e, VD_EARG, "--split: '%s' is not K/N such as 2/3: two or more of up to 255", text);
+}
+
+static void show_shares(const struct key_request *q, const struct split *s)
+{
+	struct json_object *j = NULL, *list = NULL;
+
+	if (ui_is_json()) {
+		j = key_summary(q, "recovery");
+		json_put_u64(j, "keyslot", q->slot);
+		json_put_u64(j, "shares-needed", s->k);
+		list = json_put_array(j, "shares");
+	}
+	for (unsigned i = 0; i < s->n; i++) {
+		if (list)
+			json_add(list, json_text(s->shares[i]));
+		else
+			ui_line("%s", s->shares[i]);
+	}
+	if (j)
+		json_print(j);
+	else
+		ui_note("these are %u shares of the recovery key of %s (keyslot %u), shown this once: any %u of them open it, with "
+			"--key-share FILE for each", s->n, q->image, q->slot, s->k);
+}
+
+static int recovery_split(struct key_request *q, struct vd_error *e)
+{
+	char text[RECOVERY_TEXT_SIZE] = "";
+	struct vd_key *made = NULL;
+	struct split s = { 0 };
+	int r = parse_split(q->s->split, &s, e);
+
+	if (r == 0)
+		r = key_find(q, e);
+	if (r == 0)
+		r = recovery_make(text, &made, e);
+	explicit_bzero(text, sizeof(text));
+	if (r < 0)
+		return r;
+	s.shares = calloc(s.n, sizeof(*s.shares));
+	if (!s.shares)
+		ui_out_of_memory();
+	r = vd_key_split(made, s.k, s.n, s.shares, e);
+	if (r == 0)
+		r = key_add_slot(q, vd_keyslot_add, made, "recovery", e);
+	if (r == 0)
+		show_shares(q, &s);
+	explicit_bzero(s.shares, s.n * sizeof(*s.shares));
+	free(s.shares);
+	vd_key_free(made);
+	return r;
+}
+
+int key_act_recovery(struct key_request *q, struct vd_error *e)
+{
+	char text[RECOVERY_TEXT_SIZE] = "";
+	struct vd_key *made = NULL;
+	int r;
+
+	if (q->s->split)
+		return recovery_split(q, e);
+	r = key_find(q, e);
+
+	if (r == 0)
+		r = recovery_make(text, &made, e);
+	if (r == 0)
+		r = key_add_slot(q, vd_keyslot_add, made, "recovery", e);
+	if (r == 0)
+		r = show_recovery(q, text, e);
+	vd_key_free(made);
+	explicit_bzero(text, sizeof(text));
+	return r;
+}
+
+/* The file first: a keyslot whose key nobody has would be there for good. */
+int key_act_escrow(struct key_request *q, struct vd_error *e)
+{
+	char text[RECOVERY_TEXT_SIZE] = "";
+	struct vd_key *made = NULL;
+	int r = 0;
+
+	if (!q->s->recipients.n)
+		return fail(e, VD_EARG, "key escrow: for whom? --recipient names a public key of age");
+	r = key_find(q, e);
+	if (r == 0)
+		r = recovery_make(text, &made, e);
+	explicit_bzero(text, sizeof(text));
+	if (r == 0)
+		r = vd_key_escrow(made, q->s->recipients.at, q->s->recipients.n, q->what, e);
+	if (r == 0) {
+		r = key_add_slot(q, vd_keyslot_add, made, "escrow", e);
+		if (r < 0)
+			remove(q->what);
+	}
+	vd_key_free(made);
+	if (r < 0)
+		return r;
+	key_print_slot(q, "escrow", "opens with the key in the file");
+	ui_note("age -d -i IDENTITY %s prints that key: keep the file with the image's backups", q->what);
+	return 0;
+}
