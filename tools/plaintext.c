@@ -4,6 +4,7 @@
 
 #include "exit.h"
 #include "json.h"
+#include "keeps.h"
 #include "progress.h"
 #include "sizes.h"
 #include "source.h"
@@ -132,6 +133,21 @@ static void print_verdict(const struct settings *s, const struct vd_plaintext_re
 		ui_summary("%s: nothing is readable without the key, of %s looked at", image, size_show((double)rep->looked_at).s);
 }
 
+/* The verdict comes last. */
+static void print_all(const struct settings *s, struct vd_image *img, const struct told *t, const struct vd_info *info,
+		      const struct vd_plaintext_report *rep)
+{
+	if (ui_is_json()) {
+		keeps_tell(img);
+		print_json_summary(s, info, rep);
+		return;
+	}
+	print_unsaid(t);
+	advise(s, t, info, rep);
+	keeps_tell(img);
+	print_verdict(s, rep);
+}
+
 /* ---- the whole ------------------------------------------------------------------------------------------ */
 
 static int scan(const struct settings *s, struct vd_image *img, struct told *t, struct vd_plaintext_report *rep,
@@ -159,13 +175,8 @@ int plaintext_check(const struct settings *s, struct vd_error *e)
 		r = source_info(img, &info, e);
 	if (r == 0)
 		r = scan(s, img, &told, &rep, e);
-	if (r == 0 && ui_is_json()) {
-		print_json_summary(s, &info, &rep);
-	} else if (r == 0) {
-		print_unsaid(&told);
-		advise(s, &told, &info, &rep);
-		print_verdict(s, &rep);
-	}
+	if (r == 0)
+		print_all(s, img, &told, &info, &rep);
 	if (r == 0 && s->scrub)
 		r = vd_image_close(img, e);
 	else

@@ -573,6 +573,43 @@ VD_PUBLIC const char *vd_owner_name(int owner);         /* "key-area" and the li
 VD_PUBLIC const char *vd_owner_text(int owner);
 VD_PUBLIC const char *vd_why_name(int why);             /* "" for VD_WHY_NONE */
 
+/* ---- where files lie ----------------------------------------------------------------------------------- */
+
+/*
+ * Why a block that was overwritten may still be there, in the file system that a file lies on or in the devices below it. Symbol,
+ * stable name, text.
+ */
+#define VD_KEEPS_TABLE(X)                                                                                 \
+	X(VD_KEEPS_COPY_ON_WRITE,  1, "copy-on-write",  "writes in other places than before: what was overwritten stays until its space is used again") \
+	X(VD_KEEPS_LOG,            2, "log-structured", "never writes in place: what was overwritten stays until it is cleaned away") \
+	X(VD_KEEPS_OVERLAY,        3, "overlay",        "a file that came from a lower layer is still there as it was") \
+	X(VD_KEEPS_REMOTE,         4, "remote",         "what the server keeps of old blocks cannot be seen from here") \
+	X(VD_KEEPS_FUSE,           5, "fuse",           "what the program behind it keeps of old blocks cannot be seen from here") \
+	X(VD_KEEPS_DATA_JOURNAL,   6, "data-journal",   "what is written goes through the journal first, and stays there for a while") \
+	X(VD_KEEPS_SHARED,         7, "shared-extents", "blocks of the file are shared with a clone, or with a snapshot of the file system, which keeps them") \
+	X(VD_KEEPS_UNKNOWN,        8, "unknown-fs",     "whether the file system writes in place is not known") \
+	X(VD_KEEPS_VOLUME,         9, "volume-manager", "snapshots of the volume, if there are any, keep old blocks") \
+	X(VD_KEEPS_FLASH,         10, "flash",          "flash writes in other places than before, and keeps old blocks until they are erased") \
+	X(VD_KEEPS_THIN,          11, "thin",           "gives space out when it is written, perhaps in other places than before") \
+	X(VD_KEEPS_UNKNOWN_MEDIUM, 12, "unknown-medium", "what is behind a virtual disk is not known, and may be flash or thin")
+enum vd_keeps_kind {
+#define VD_KEEPS_ENUM(sym, value, name, text) sym = value,
+	VD_KEEPS_TABLE(VD_KEEPS_ENUM)
+#undef VD_KEEPS_ENUM
+};
+struct vd_keeps {
+	enum vd_keeps_kind kind;
+	bool is_certain;                /* else: it may be so, and cannot be told from here */
+	char text[320];                 /* one line for people: what, and why */
+};
+VD_PUBLIC const char *vd_keeps_name(enum vd_keeps_kind kind);
+/*
+ * What of this holds for the file, or block device, at `path`: *got facts, of which at most n are filled in; none: nothing is
+ * known to keep old blocks. Opens the file for reading, reads nothing of it, and waits for no lock. What cannot be
+ * seen from inside (snapshots of an array, of ZFS, of a cloud) is not told.
+ */
+VD_PUBLIC int vd_host_keeps(const char *path, struct vd_keeps *buf, size_t n, size_t *got, struct vd_error *e) VD_MUST_CHECK;
+
 /* ---- packages ----------------------------------------------------------------------------------------- */
 
 /*
