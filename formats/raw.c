@@ -160,6 +160,7 @@ const struct vd_format vd_format_raw = {
 	.name = "raw",
 	.state_size = sizeof(struct raw_state),
 	.writable = true,
+	.stream_kind = "",
 	.probe = raw_probe,
 	.open = raw_open,
 	.create = raw_create,

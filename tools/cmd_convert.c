@@ -27,6 +27,7 @@ static const char *const examples[] = {
 	"vdisk convert --passphrase-file pw overlay.qcow2 whole.raw",
 	"vdisk convert --for=azure disk.qcow2 disk.vhd",
 	"vdisk convert -O ova disk.qcow2 machine.ova",
+	"vdisk convert -c -O vmdk disk.qcow2 - | ssh host 'cat > disk.vmdk'",
 	NULL,
 };
 
@@ -44,7 +45,7 @@ static int run(struct settings *s, struct vd_error *e)
 	if (r == 0 && platforms_next_step(s))
 		ui_note("%s", platforms_next_step(s));
 	if (r == 0 && t.from_is_encrypted && !t.encrypt)
-		ui_note("%s was encrypted and %s is not: --encrypt would make it so", s->operands[0], s->operands[1]);
+		ui_note("%s was encrypted and %s is not: --encrypt would make it so", t.in_name, t.out_name);
 	transfer_end(&t);
 	return r;
 }
@@ -56,7 +57,8 @@ const struct verb verb_convert = {
 	.max_operands = 2,
 	.summary = "copy a disk into a new image of another format",
 	.about = "Copies the disk in IMAGE, with what its backing files add, into the new image OUT. Holes and zeros "
-		 "take no room in OUT where its format allows. OUT is encrypted only if a new key or --encrypt says so.",
+		 "take no room in OUT where its format allows. OUT is encrypted only if a new key or --encrypt says so. "
+		 "- is standard output, for raw, luks, and vmdk with -c.",
 	.groups = groups,
 	.examples = examples,
 	.run = run,

@@ -21,6 +21,7 @@ static const struct opt_group *const groups[] = {
 static const char *const examples[] = {
 	"vdisk decrypt disk.qcow2 disk.raw",
 	"vdisk decrypt --key-file key -O qcow2 -c disk.luks disk.qcow2",
+	"vdisk decrypt --key-file key disk.qcow2 - | sha256sum",
 	NULL,
 };
 
@@ -59,7 +60,7 @@ const struct verb verb_decrypt = {
 	.max_operands = 2,
 	.summary = "copy an encrypted disk into a new image in clear",
 	.about = "Copies the encrypted disk in IMAGE, with what its backing files add, into the new image OUT, which is "
-		 "not encrypted. IMAGE stays as it is.",
+		 "not encrypted. IMAGE stays as it is. - is standard output, for raw, and vmdk with -c.",
 	.groups = groups,
 	.examples = examples,
 	.run = run,

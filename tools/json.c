@@ -124,7 +124,7 @@ void json_print_to(FILE *f, struct json_object *j)
 
 void json_print(struct json_object *j)
 {
-	json_print_to(stdout, j);
+	json_print_to(ui_results(), j);
 }
 
 void json_print_pretty(struct json_object *j)

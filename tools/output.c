@@ -9,11 +9,25 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "fail.h"
 #include "sizes.h"
 #include "source.h"
 #include "ui.h"
+
+bool output_is_stream(const char *path)
+{
+	return !strcmp(path, "-");
+}
+
+int output_judge_stream(struct vd_error *e)
+{
+	if (!isatty(STDOUT_FILENO))
+		return 0;
+	fail(e, VD_EARG, "a disk is not written to a terminal");
+	return fail_hint(e, VD_EARG, "send standard output into a pipe or a file; for a file of that name say ./-");
+}
 
 bool output_is_device(const char *path)
 {

@@ -5,6 +5,10 @@
 
 #include "settings.h"
 
+/* A name that stands for standard output, or input. */
+bool output_is_stream(const char *path);
+/* Standard output takes a disk: no terminal. */
+int output_judge_stream(struct vd_error *e);
 /* Nothing is there, or what is there may be replaced: --force for files, a confirmation for block devices. */
 int output_judge(const struct settings *s, const char *path, struct vd_error *e);
 /* The output is not the input, under whatever name; and no other file of the input's chain. */

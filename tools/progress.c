@@ -11,6 +11,7 @@
 #include "json.h"
 #include "signals.h"
 #include "sizes.h"
+#include "ui.h"
 
 #define LINE_EVERY_PERCENT 10
 #define LINE_EVERY_S 30         /* so that a slow job's log shows life */
@@ -201,7 +202,7 @@ struct vd_job progress_start(const struct settings *s, const char *label)
 	job.label = label;
 	job.job_start = job.phase_start = job.last_shown = now;
 	/* Standard output holds one kind of thing: JSON among human results would be neither. */
-	job.json = s->output == OUTPUT_JSON ? stdout : stderr;
+	job.json = s->output == OUTPUT_JSON ? ui_results() : stderr;
 	return (struct vd_job){
 		.struct_size = sizeof(struct vd_job), .n_threads = (unsigned)s->threads, .progress = on_progress,
 	};

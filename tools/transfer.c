@@ -4,6 +4,7 @@
 
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "fail.h"
 #include "json.h"
@@ -75,22 +76,36 @@ static int verify_package(const char *path, struct vd_error *e)
 	return r == VD_EUNSUPPORTED ? 0 : r;
 }
 
+static int judge_output(const struct settings *s, const char *in, const char *out, struct vd_error *e)
+{
+	int r;
+
+	if (output_is_stream(out))
+		return output_judge_stream(e);
+	/* In this order: "--force" would be bad advice where the output is the input. */
+	r = output_is_not_file(out, in, e);
+	return r < 0 ? r : output_judge(s, out, e);
+}
+
 int transfer_open(struct transfer *t, struct vd_error *e)
 {
 	struct settings *s = t->s;
 	const char *in = s->operands[0], *out = s->operands[1];
-	int r = judge_request(t, e);
+	int r;
 
-	/* In this order: "--force" would be bad advice where the output is the input. */
+	t->to_stream = output_is_stream(out);
+	t->in_name = in;
+	t->out_name = t->to_stream ? "standard output" : out;
+	if (t->to_stream)
+		ui_give_up_stdout();
+	r = judge_request(t, e);
 	if (r == 0)
-		r = output_is_not_file(out, in, e);
-	if (r == 0)
-		r = output_judge(s, out, e);
+		r = judge_output(s, in, out, e);
 	if (r == 0)
 		r = verify_package(in, e);
 	if (r == 0)
 		r = source_open(s, in, s->format, &t->keys, &t->from, e);
-	if (r == 0)
+	if (r == 0 && !t->to_stream)
 		r = output_is_not_in(s, out, t->from, e);
 	return r < 0 ? r : look_for_encryption(t, e);
 }
@@ -124,7 +139,7 @@ static int check_room(const struct transfer *t, uint64_t size, struct vd_error *
 	uint64_t bytes = size;
 	int r = 0;
 
-	if (t->s->no_space_check || t->s->compress)
+	if (t->s->no_space_check || t->s->compress || t->to_stream)
 		return 0;
 	if (!is_container)
 		r = data_bytes(t->from, &bytes, e);
@@ -152,14 +167,14 @@ static int make_output(struct transfer *t, uint64_t size, struct vd_image **to, 
 	int r = newimage_opts(t->s, t->format, &o, e);
 
 	if (r == 0 && t->encrypt)
-		r = secrets_for_new(t->s, t->s->operands[1], t->credential, &key, e);
+		r = secrets_for_new(t->s, t->out_name, t->credential, &key, e);
 	if (r < 0)
 		return r;
 	o.key = key;
 	o.size = size;
 	if (key)
 		ui_status("deriving key");
-	r = vd_image_create(t->s->operands[1], &o, to, e);
+	r = t->to_stream ? vd_image_create_fd(STDOUT_FILENO, t->out_name, &o, to, e) : vd_image_create(t->out_name, &o, to, e);
 	ui_status_end();
 	vd_key_free(key);
 	return r;
@@ -185,7 +200,7 @@ static void print_summary(const struct transfer *t, const struct result *res)
 	struct json_object *j;
 
 	if (!ui_is_json()) {
-		ui_summary("%s: %s, %s, disk of %s, %s written in %.2f s, %s/s", names[1], t->format,
+		ui_summary("%s: %s, %s, disk of %s, %s written in %.2f s, %s/s", t->out_name, t->format,
 			   t->encrypt ? "encrypted" : "not encrypted", size_show((double)res->size).s,
 			   size_show((double)res->outcome.written).s, res->seconds, size_show(speed).s);
 		return;
@@ -220,12 +235,12 @@ static void tell(const struct transfer *t, const struct result *res)
 /* The library says that the job was cancelled; the user wants to know what is left of it. */
 static int explain_stop(const struct transfer *t, int code, struct vd_error *e)
 {
-	const char *out = t->s->operands[1];
+	const char *out = t->out_name;
 	int r = code == VD_ECANCELLED ? signals_check(e) : 0;
 
 	if (!r)
 		return code;
-	if (output_is_device(out))
+	if (output_is_device(out) || t->to_stream)
 		return fail(e, r, "%s; %s is half written", strdupa(e->message), out);
 	return fail(e, r, "%s; %s was not written", strdupa(e->message), out);
 }

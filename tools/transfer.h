@@ -13,6 +13,8 @@ struct transfer {
 	const char *credential;         /* name of the credential with the output's key */
 	bool encrypt;                   /* the output */
 	/* Set by transfer_open(). */
+	const char *in_name, *out_name; /* for messages */
+	bool to_stream;                 /* standard output takes the disk */
 	struct vd_image *from;
 	struct keys keys;
 	bool from_is_encrypted;         /* any layer of it */

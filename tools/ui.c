@@ -20,7 +20,7 @@
 #define LINE_SIZE 4096
 
 static struct {
-	bool json, quiet, colour, status_is_shown;
+	bool json, quiet, colour, status_is_shown, results_to_stderr;
 } ui;
 
 static bool wants_colour(int when)
@@ -29,7 +29,7 @@ static bool wants_colour(int when)
 
 	if (when != COLOUR_AUTO)
 		return when == COLOUR_ALWAYS;
-	return isatty(STDOUT_FILENO) && !(no && no[0]) && term && strcmp(term, "dumb") != 0;
+	return isatty(fileno(ui_results())) && !(no && no[0]) && term && strcmp(term, "dumb") != 0;
 }
 
 void ui_setup_early(bool json)
@@ -47,6 +47,16 @@ void ui_setup(const struct settings *s)
 bool ui_is_json(void)
 {
 	return ui.json;
+}
+
+void ui_give_up_stdout(void)
+{
+	ui.results_to_stderr = true;
+}
+
+FILE *ui_results(void)
+{
+	return ui.results_to_stderr ? stderr : stdout;
 }
 
 bool ui_is_utf8(void)
@@ -148,7 +158,7 @@ void ui_line(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	print_formatted(stdout, "", fmt, ap);
+	print_formatted(ui_results(), "", fmt, ap);
 	va_end(ap);
 }
 
@@ -159,7 +169,7 @@ void ui_summary(const char *fmt, ...)
 	if (ui.quiet)
 		return;
 	va_start(ap, fmt);
-	print_formatted(stdout, "", fmt, ap);
+	print_formatted(ui_results(), "", fmt, ap);
 	va_end(ap);
 }
 

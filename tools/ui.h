@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The one place that speaks to people: errors, notes, results, questions. Results go to standard output, all else to
- * standard error or the terminal. What jobs show while they run is progress.h.
+ * The one place that speaks to people: errors, notes, results, questions. Results go to standard output, unless a disk
+ * does; all else goes to standard error or the terminal. What jobs show while they run is progress.h.
  */
 #ifndef TOOLS_UI_H
 #define TOOLS_UI_H
 
+#include <stdio.h>
 #include <stdnoreturn.h>
 
 #include "settings.h"
@@ -16,6 +17,10 @@ enum ui_colour { UI_PLAIN, UI_GREEN, UI_YELLOW, UI_RED, UI_MAGENTA, UI_DIM };
 void ui_setup_early(bool json);
 void ui_setup(const struct settings *s);
 bool ui_is_json(void);
+/* Standard output is for a disk: results go to standard error from here on, as all else does. */
+void ui_give_up_stdout(void);
+/* Where results go. */
+FILE *ui_results(void);
 /* The terminal or file takes UTF-8. */
 bool ui_is_utf8(void);
 

@@ -129,6 +129,7 @@ const struct vd_format vd_format_vmdk = {
 	.name = "vmdk",
 	.state_size = sizeof(struct vd_vmdk),
 	.writable = true,
+	.stream_kind = "streamOptimized",
 	.probe = vmdk_probe,
 	.open = vd_vmdk_open,
 	.create = vd_vmdk_create,

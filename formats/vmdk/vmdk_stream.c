@@ -3,7 +3,8 @@
  * Writes stream-optimized disks, as VMware lays them out: grains in ascending order, each in a sector of its own behind
  * a marker; behind those of one grain table that table; at the end the directory, the footer and the end of the stream.
  *
- * P1  Grains are given out in ascending order, and written once: nothing behind the last one exists yet.
+ * P1  Grains are given out in ascending order, each when the one before is written, and once: nothing behind the last one
+ *     exists yet, and the file may be a stream.
  * P2  Of the tables the current one is in memory, and the directory; both are bounded by the largest disk (256 KiB).
  * P3  A stream of which a grain was not written gets no footer.
  */
@@ -21,16 +22,18 @@
 #define TABLE_BYTES     (GTES * 4)
 #define NO_TABLE        UINT64_MAX
 
-/* A file that grows at its end: through the cache of tables, or, when there is none yet, directly. */
+/*
+ * A file that grows at its end. Past the cache of tables: nobody reads them before the end is there, and to a stream they
+ * have to go in their order.
+ */
 struct tail {
 	struct vd_io *io;
-	struct vd_meta *meta;
 	uint64_t at;
 };
 
 static int append(struct tail *t, const void *buf, size_t len, struct vd_error *e)
 {
-	int r = t->meta ? vd_meta_write(t->meta, 0, t->at, buf, len, VD_RANK_LEAF, e) : vd_io_pwrite(t->io, buf, len, t->at, e);
+	int r = vd_io_pwrite(t->io, buf, len, t->at, e);
 
 	t->at += len;
 	return r;
@@ -131,7 +134,7 @@ int vd_vmdk_stream_new(struct vd_vmdk *s, struct vd_error *e)
 	if (r < 0)
 		return r;
 	*w = (struct vd_vmdk_stream){
-		.tail = { .io = vd_set_io(s->set, 0), .meta = s->meta, .at = OVERHEAD * VMDK_SECTOR },
+		.tail = { .io = vd_set_io(s->set, 0), .at = OVERHEAD * VMDK_SECTOR },
 		.grain = sp->grain, .span = sp->span, .n_gd = sp->n_tables, .table = NO_TABLE,
 	};
 	r = vd_alloc(w->n_gd, sizeof(*w->gd), &w->gd, e);

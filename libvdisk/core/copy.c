@@ -11,6 +11,8 @@
  *     output does not depend on the number of workers or on who is faster.
  * K2  Whoever has taken a piece takes his turn and passes it on, whatever fails meanwhile: nobody waits for good.
  * K3  A worker holds one piece, its packed form and the list of its parts; memory does not grow with the disk.
+ * K4  What is written in order (a stream) is reserved and written part by part while it is one's turn, and after a failure
+ *     not at all: there is no way back to what was left out.
  */
 #include "libvdisk/core/image.h"
 
@@ -20,6 +22,7 @@
 #include "libvdisk/base/secret.h"
 #include "libvdisk/core/job.h"
 #include "libvdisk/core/walk.h"
+#include "libvdisk/io/sink.h"
 
 #define PIECE (1u << 20)                /* a piece, unless a unit on either side is larger */
 #define MEMORY (96u << 20)              /* all workers' buffers; beside the table caches it keeps the whole below 256 MiB */
@@ -54,6 +57,8 @@ struct copy {
 	enum zeros zeros;
 	uint32_t granule;               /* zeros are looked for in units of this */
 	size_t piece_max;
+	bool in_order;                  /* what is reserved is written before anybody reserves more (K4) */
+	bool has_failed;                /* in order: whoever has the turn */
 	struct vd_crew crew;
 	struct turns turns;
 	atomic_uint_fast64_t written;
@@ -365,17 +370,39 @@ static int complete(struct worker *w, int r, struct vd_error *e)
 	return r;
 }
 
-static int copy_piece(struct worker *w, const struct piece *p, struct vd_error *e)
+static int reserve_then_complete(struct worker *w, const struct piece *p, int r, struct vd_error *e)
 {
 	struct copy *c = w->c;
-	int r = prepare(w, p, e);
 
 	w->n_stores = 0;
 	take_turn(&c->turns, p->ticket);
 	if (r == 0 && !vd_crew_is_stopped(&c->crew))
 		r = reserve(w, e);
 	pass_turn(&c->turns);
-	r = complete(w, r, e);
+	return complete(w, r, e);
+}
+
+/* Keeps K4. */
+static int complete_in_turn(struct worker *w, const struct piece *p, int r, struct vd_error *e)
+{
+	struct copy *c = w->c;
+
+	take_turn(&c->turns, p->ticket);
+	for (size_t i = 0; i < w->n_parts && r == 0 && !c->has_failed && !vd_crew_is_stopped(&c->crew); i++) {
+		w->n_stores = 0;
+		r = complete(w, reserve_part(w, &w->parts[i], e), e);
+	}
+	c->has_failed |= r < 0;
+	pass_turn(&c->turns);
+	return r;
+}
+
+static int copy_piece(struct worker *w, const struct piece *p, struct vd_error *e)
+{
+	struct copy *c = w->c;
+	int r = prepare(w, p, e);
+
+	r = c->in_order ? complete_in_turn(w, p, r, e) : reserve_then_complete(w, p, r, e);
 	if (r == 0)
 		r = vd_write_relieve(c->dst, e);
 	if (r == 0)
@@ -478,6 +505,7 @@ static void shape(struct copy *c)
 	const struct vd_format_info *i = &c->dst->info;
 
 	c->zeros = zeros_of(c->dst);
+	c->in_order = i->packs_only || c->dst->sink;
 	c->wipes = has_cipher(c->src) || has_cipher(c->dst);
 	if (c->packs)
 		c->granule = i->unit;
@@ -499,7 +527,11 @@ static int run(struct copy *c, const struct vd_job *job, struct vd_error *e)
 	pthread_mutex_init(&c->plan, NULL);
 	pthread_rwlock_rdlock(&c->dst->control);
 	vd_rangelock_acquire(c->dst->ranges, &hold, 0, UINT64_MAX);
+	if (c->dst->sink)
+		vd_sink_obey(c->dst->sink, &c->crew.stopped);
 	r = vd_crew_run(&c->crew, n, job, e);
+	if (c->dst->sink)
+		vd_sink_obey(c->dst->sink, NULL);
 	vd_rangelock_release(&hold);
 	pthread_rwlock_unlock(&c->dst->control);
 	pthread_mutex_destroy(&c->plan);
@@ -514,7 +546,7 @@ static void tell(const struct copy *c, struct vd_outcome *o)
 	o->done = atomic_load(&c->crew.done);
 	o->written = atomic_load(&c->written);
 	o->packed_in_clear = c->packed_in_clear;
-	o->changed = o->done && is_on_device(c->dst);
+	o->changed = o->done && (is_on_device(c->dst) || c->dst->sink);
 }
 
 VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool compress, const struct vd_job *job,

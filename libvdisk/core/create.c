@@ -11,6 +11,7 @@
 #include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/package.h"
 #include "libvdisk/core/registry.h"
+#include "libvdisk/io/sink.h"
 
 #define SECTOR 512                      /* guests and peers count the disk in sectors */
 
@@ -57,6 +58,22 @@ int vd_create_judge(const struct vd_create_opts *o, bool encrypted, const struct
 		return vd_hint(e, VD_EARG, "name it with -F: a guessed format lets a guest read host files");
 	}
 	return judge_encryption(o, encrypted, !(*format)->encrypts, e);
+}
+
+/* What there is to be said of a disk has to be said before its bytes, and its tables after them. */
+static int judge_stream(const struct vd_format *format, const struct vd_create_opts *o, struct vd_error *e)
+{
+	const char *kind = format->stream_kind;
+
+	if (is_package(o)) {
+		vd_fail(e, VD_EUNSUPPORTED, "a package cannot be written to a stream: it begins with what is known at its end");
+		return vd_hint(e, VD_EUNSUPPORTED, "write it to a file, or the disk alone to the stream: vmdk, compressed");
+	}
+	if (kind && (!kind[0] || (o->subformat && !strcmp(o->subformat, kind))))
+		return 0;
+	vd_fail(e, VD_EUNSUPPORTED, "%s%s%s cannot be written to a stream: its tables lie before what they name", format->name,
+		o->subformat ? " " : "", o->subformat ? o->subformat : "");
+	return vd_hint(e, VD_EUNSUPPORTED, "write it to a file; raw, luks, and vmdk with -c (streamOptimized) go to a stream");
 }
 
 /* Opens the chain that the new overlay will stand on, through the same gate that later opens will use. */
@@ -192,12 +209,17 @@ static int lay_out(struct vd_host *host, struct vd_image *img, const struct vd_c
 	return r == 0 && is_container ? store_container(img, (struct vd_bytes){ header, header_len }, e) : r;
 }
 
-static int start_output(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, struct vd_error *e)
+/* Takes the stream, if there is one. */
+static int start_output(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, struct vd_io **stream,
+			struct vd_error *e)
 {
 	struct vd_set_opts so = { .host = host, .io_flags = VD_IO_WRITE };
-	vd_auto_io struct vd_io *io = NULL;
-	int r = vd_output_open(host, img->path, o->flags & VD_CREATE_REPLACE, &img->output, &io, e);
+	vd_auto_io struct vd_io *io = vd_steal(stream);
+	int r = 0;
 
+	img->sink = io;
+	if (!io)
+		r = vd_output_open(host, img->path, o->flags & VD_CREATE_REPLACE, &img->output, &io, e);
 	if (r == 0 && is_package(o))
 		r = vd_package_begin(img->path, &io, &img->package, e);
 	if (r == 0)
@@ -220,7 +242,8 @@ static struct vd_create_opts opts_of_disk(const struct vd_create_opts *o)
 	return disk;
 }
 
-static int make(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *opts, struct vd_error *e)
+static int make(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *opts, struct vd_io **stream,
+		struct vd_error *e)
 {
 	struct vd_create_opts disk = opts_of_disk(opts);
 	uint64_t size = 0;
@@ -229,18 +252,20 @@ static int make(struct vd_host *host, struct vd_image *img, const struct vd_crea
 	if (r == 0)
 		r = final_size(img, &disk, &size, e);
 	if (r == 0)
-		r = start_output(host, img, opts, e);
+		r = start_output(host, img, opts, stream, e);
 	if (r == 0)
 		r = lay_out(host, img, &disk, size, e);
 	return r < 0 ? r : vd_image_learn_size(img, e);
 }
 
-int vd_image_create_on(struct vd_host *host, const struct vd_format *format, const char *path,
-		       const struct vd_create_opts *opts, struct vd_image **out, struct vd_error *e)
+static int create(struct vd_host *host, const struct vd_format *format, const char *path, struct vd_io **stream,
+		  const struct vd_create_opts *opts, struct vd_image **out, struct vd_error *e)
 {
 	vd_auto_image struct vd_image *img = NULL;
 	int r = vd_create_judge(opts, opts->key, &format, e);
 
+	if (r == 0 && *stream)
+		r = judge_stream(format, opts, e);
 	if (r == 0)
 		r = vd_image_alloc(path, &img, e);
 	if (r < 0)
@@ -248,11 +273,28 @@ int vd_image_create_on(struct vd_host *host, const struct vd_format *format, con
 	img->format = format;
 	img->writable = true;
 	img->fresh = true;
-	r = make(host ? host : vd_host_os(), img, opts, e);
+	r = make(host ? host : vd_host_os(), img, opts, stream, e);
 	if (r < 0)
 		return r;
 	*out = vd_steal(&img);
 	return 0;
+}
+
+int vd_image_create_on(struct vd_host *host, const struct vd_format *format, const char *path,
+		       const struct vd_create_opts *opts, struct vd_image **out, struct vd_error *e)
+{
+	struct vd_io *none = NULL;
+
+	return create(host, format, path, &none, opts, out, e);
+}
+
+VD_PUBLIC int vd_image_create_fd(int fd, const char *name, const struct vd_create_opts *opts, struct vd_image **out,
+				 struct vd_error *e)
+{
+	vd_auto_io struct vd_io *stream = NULL;
+	int r = vd_sink_new(fd, name, &stream, e);
+
+	return r < 0 ? r : create(NULL, NULL, name, &stream, opts, out, e);
 }
 
 VD_PUBLIC int vd_image_create(const char *path, const struct vd_create_opts *opts, struct vd_image **out,

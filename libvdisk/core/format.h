@@ -232,6 +232,7 @@ struct vd_format {
 	size_t state_size;
 	bool writable;
 	bool encrypts;                  /* has a place of its own for keys; others hold a LUKS container as the disk's content */
+	const char *stream_kind;        /* the subformat that is written from beginning to end; "": every one; NULL: none */
 
 	/* Pure. `head`: the first bytes of the file, at most 64 KiB; `tail`: the last, at most 4 KiB; `size` of the file. */
 	bool (*probe)(struct vd_bytes head, struct vd_bytes tail, uint64_t size);

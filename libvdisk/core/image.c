@@ -14,6 +14,7 @@
 #include "libvdisk/core/package.h"
 #include "libvdisk/core/registry.h"
 #include "libvdisk/core/shape.h"
+#include "libvdisk/io/sink.h"
 
 #define DEFAULT_CACHE (32u << 20)
 
@@ -278,6 +279,8 @@ VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e)
 		r = vd_image_commit_tables(img, e);
 	if (r == 0 && img->package)
 		r = vd_package_end(img->package, img->size, e);
+	if (r == 0 && img->sink)
+		r = vd_sink_end(img->sink, e);
 	/* The parts first: the image's own name is what makes the whole appear. */
 	for (size_t i = 0; i < img->n_parts && r == 0; i++)
 		r = vd_output_commit(&img->parts[i], e);

@@ -64,6 +64,7 @@ struct vd_image {
 	bool scrubs;                    /* what becomes free is overwritten first */
 	bool appends;                   /* space is given out only past the ends that the files had at open */
 	struct vd_package *package;     /* of a created image that is the disk in one; else NULL */
+	struct vd_io *sink;             /* of a created image that goes to a stream: file 0 of its set; else NULL */
 	struct vd_output output;        /* the pending name of a created image */
 	struct vd_output *parts;        /* and of the other files that it consists of */
 	size_t n_parts;

@@ -256,6 +256,17 @@ struct vd_create_opts {
  */
 VD_PUBLIC int vd_image_create(const char *path, const struct vd_create_opts *opts, struct vd_image **out,
 			      struct vd_error *e) VD_MUST_CHECK;
+/*
+ * The same into a descriptor that takes bytes once and in their order: a pipe, a socket, a file. `name` stands for it in
+ * messages; the flag VD_CREATE_REPLACE says nothing. Possible are raw, "luks", and "vmdk" with subformat "streamOptimized": others
+ * are VD_EUNSUPPORTED. The image is filled by one vd_image_copy() and is whole when vd_image_commit() has returned 0: until
+ * then the reader has bytes without their end, which of a stream-optimized disk every reader notices, and of raw bytes
+ * nobody but who asks this program how it ended. Zeros are written as such. A reader that goes away is VD_EIO, after SIGPIPE, which is for
+ * the caller to ignore or handle. The descriptor is borrowed until the handle is gone. While a reader keeps the copy
+ * waiting it can be cancelled, if it reads from a pipe.
+ */
+VD_PUBLIC int vd_image_create_fd(int fd, const char *name, const struct vd_create_opts *opts, struct vd_image **out,
+				 struct vd_error *e) VD_MUST_CHECK;
 /* Writes all out, flushes, renames, flushes the folder. After success the image has its final name and the handle only reads. */
 VD_PUBLIC int vd_image_commit(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 /* Flushes, ends writing, frees. The handle is gone whatever is returned; the result is that of the last flush and close. */
