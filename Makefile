@@ -199,7 +199,7 @@ dist:
 
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
-        libisal-dev libdeflate-dev liburing-dev libcmocka-dev qemu-utils libnbd-bin cryptsetup-bin age nbdkit e2fsprogs btrfs-progs xfsprogs \
+        libisal-dev libdeflate-dev liburing-dev libcmocka-dev qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \

@@ -14,7 +14,9 @@
 	{ .name = prefix "passphrase-fd", .kind = OPT_SECRET, .value = SECRET_PASSPHRASE_FD, .where = WHERE(member), \
 	  .arg = "N", .help = "the first line read from file descriptor N" },                                        \
 	{ .name = prefix "passphrase-command", .kind = OPT_SECRET, .value = SECRET_PASSPHRASE_COMMAND,               \
-	  .where = WHERE(member), .arg = "CMD", .help = "the first line that the shell command CMD prints" }
+	  .where = WHERE(member), .arg = "CMD", .help = "the first line that the shell command CMD prints" },         \
+	{ .name = prefix "key-keyring", .kind = OPT_SECRET, .value = SECRET_KEYRING, .where = WHERE(member),         \
+	  .arg = "DESC", .help = "the key of this description in the kernel's keyrings" }
 
 #define OBJECT_OPT(member)                                                                                           \
 	{ .name = "object", .kind = OPT_SECRET, .value = SECRET_OBJECT, .where = WHERE(member), .arg = "OBJECT",     \

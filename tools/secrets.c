@@ -114,6 +114,8 @@ static int fetch(const struct secret_source *src, const char *wanted_id, struct 
 		return from_fd(src->value, out, e);
 	case SECRET_PASSPHRASE_COMMAND:
 		return vd_key_from_command(src->value, out, e);
+	case SECRET_KEYRING:
+		return vd_key_from_keyring(src->value, out, e);
 	case SECRET_OBJECT:
 		return from_object(src->value, wanted_id, out, e);
 	}

@@ -22,6 +22,7 @@ enum secret_kind {
 	SECRET_PASSPHRASE_FILE,         /* first line; "-" is standard input */
 	SECRET_PASSPHRASE_FD,
 	SECRET_PASSPHRASE_COMMAND,
+	SECRET_KEYRING,                 /* of the kernel */
 	SECRET_OBJECT,                  /* qemu's secret,id=ID,file=FILE */
 	SECRET_SHARE,                   /* first line: one share of a key that several make together */
 };

@@ -121,6 +121,12 @@ VD_PUBLIC int vd_key_from_command(const char *command, struct vd_key **out, stru
 VD_PUBLIC int vd_key_from_credential(const char *directory, const char *name, struct vd_key **out,
 				     struct vd_error *e) VD_MUST_CHECK;
 /*
+ * The payload, verbatim, of the key of that description in the kernel keyrings of the thread, process, session or user;
+ * "user:" (as without) or "big_key:" before it says its type. VD_ENOENT: there is none, or it has expired; VD_EARG: a type
+ * that cannot be read; VD_EUNSUPPORTED: the system does not allow keyrings, as in some containers.
+ */
+VD_PUBLIC int vd_key_from_keyring(const char *name, struct vd_key **out, struct vd_error *e) VD_MUST_CHECK;
+/*
  * Splits a secret of up to 128 bytes into n shares, text of one line each, of which any k give it back and fewer say nothing.
  * `shares` has room for n; the caller wipes them.
  */

@@ -2,6 +2,7 @@
 /* Each source of keys, the rules for newlines, and that no secret stays behind in memory. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -287,6 +288,54 @@ static void a_credential_is_one_file_of_its_folder(void **state)
 	assert_null(key);
 }
 
+/* ---- the kernel keyring ---- */
+
+/* In a session keyring of this process's own, which ends with it. False where the system does not allow keyrings. */
+static bool put_into_keyring(const char *type, const char *name, const void *bytes, size_t len)
+{
+	static long session;
+
+	if (!session)
+		session = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+	return session >= 0 && syscall(SYS_add_key, type, name, bytes, len, KEY_SPEC_SESSION_KEYRING) >= 0;
+}
+
+static void a_key_of_the_kernel_keyring_is_verbatim(void **state)
+{
+	static const char *const spellings[] = { "vdisk:test", "user:vdisk:test" };
+	struct vd_error e = { 0 };
+	struct vd_key *key = NULL;
+
+	(void)state;
+	if (!put_into_keyring("user", "vdisk:test", "ver\0batim\n", 10)) {
+		assert_int_equal(vd_key_from_keyring("vdisk:test", &key, &e), VD_EUNSUPPORTED);
+		return;
+	}
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(vd_key_from_keyring(spellings[i], &key, NULL), 0);
+		is(key, "ver\0batim\n", 10);
+		key = NULL;
+	}
+	assert_int_equal(vd_key_from_keyring("vdisk:other", &key, &e), VD_ENOENT);
+	assert_non_null(strstr(e.message, "vdisk:other"));
+	assert_null(key);
+}
+
+static void keys_that_cannot_be_secrets_are_refused(void **state)
+{
+	static const char *const bad[] = { "logon:vdisk:test", "keyring:_ses", "encrypted:x", "", "user:" };
+	static char big[VD_KEY_MAX + 1];
+	struct vd_error e = { 0 };
+	struct vd_key *key = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(vd_key_from_keyring(bad[i], &key, &e), VD_EARG);
+	if (put_into_keyring("user", "vdisk:big", big, sizeof(big)))
+		assert_int_equal(vd_key_from_keyring("vdisk:big", &key, &e), VD_EARG);
+	assert_null(key);
+}
+
 /* ---- what can be said of a key ---- */
 
 static void a_newline_at_the_end_is_seen(void **state)
@@ -481,6 +530,8 @@ int main(void)
 		cmocka_unit_test(a_command_inherits_no_descriptor_of_ours),
 		cmocka_unit_test(no_descriptor_is_leaked),
 		cmocka_unit_test(a_credential_is_one_file_of_its_folder),
+		cmocka_unit_test(a_key_of_the_kernel_keyring_is_verbatim),
+		cmocka_unit_test(keys_that_cannot_be_secrets_are_refused),
 		cmocka_unit_test(a_newline_at_the_end_is_seen),
 		cmocka_unit_test(qemu_takes_utf8_without_nul),
 		cmocka_unit_test(a_freed_key_was_wiped),
