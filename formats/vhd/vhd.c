@@ -37,6 +37,7 @@ static int vhd_open(void *st, const struct vd_open *o, struct vd_error *e)
 
 	s->set = o->set;
 	s->meta = o->meta;
+	s->space = o->space;
 	s->is_fresh = o->fresh;
 	s->is_device = io->is_device;
 	if (r == 0)
@@ -49,6 +50,7 @@ static int vhd_open(void *st, const struct vd_open *o, struct vd_error *e)
 		return r;
 	atomic_store(&s->host_end, s->data_end);
 	s->data_end = vd_round_up(s->data_end, VHD_SECTOR);
+	s->append_from = o->appends ? vd_round_up(size, VHD_SECTOR) : 0;
 	/* From here on messages name the file; those of open are the core's to complete. */
 	s->name = vd_set_name(s->set, 0);
 	return 0;
@@ -99,6 +101,7 @@ const struct vd_format vd_format_vhd = {
 	.alias = "vpc",
 	.state_size = sizeof(struct vd_vhd),
 	.writable = true,
+	.cuts_zeros_only = true,
 	.probe = vhd_probe,
 	.open = vhd_open,
 	.create = vd_vhd_create,
@@ -114,8 +117,10 @@ const struct vd_format vd_format_vhd = {
 	.publish = vd_vhd_publish,
 	.cancel = vd_vhd_cancel,
 	.punch = vd_vhd_punch,
+	.freed = vd_vhd_freed,
 	.walk = vd_vhd_walk,
 	.reach = vd_vhd_reach,
 	.resize = vd_vhd_resize,
+	.shift = vd_vhd_shift,
 	.repair = &vd_vhd_repair_ops,
 };

@@ -30,7 +30,9 @@
  *      lies where the file held zeros, so that readers that ignore bitmaps (qemu) see zeros, too.
  *  V4  The footer moves out of the way before a block is written there, and by more than that block: one commit more
  *      for many blocks. When writing ends it comes back to directly behind the last.
- *  V5  Blocks are never given back: zeros in them are holes of the host file.
+ *  V5  Blocks are never used again: zeros in them are holes of the host file.
+ *  V6  The disk changes its shape by the footer at the end, one sector: new tables lie in new space, and it names the header
+ *      that names them. The copy at the front follows.
  */
 #ifndef VD_FORMATS_VHD_H
 #define VD_FORMATS_VHD_H
@@ -51,6 +53,7 @@
 #define VHD_OLD_FOOTER_BYTES    511u
 #define VHD_HEADER_BYTES        1024u
 #define VHD_VERSION             0x00010000u
+#define VHD_CREATOR             "win "          /* of new images: read by current_size everywhere; the geometry would round the size down */
 #define VHD_FEATURE_RESERVED    2u              /* always set */
 #define VHD_NO_OFFSET           UINT64_MAX      /* data_offset of a fixed disk, table_offset's twin in the header */
 #define VHD_ABSENT              UINT32_MAX      /* table entry */
@@ -72,9 +75,12 @@
 #define VHD_MACX                0x4d616358u
 
 /* Where fields lie that are written by themselves. */
+#define VHD_AT_DATA_OFFSET      16
 #define VHD_AT_TIME             24
+#define VHD_AT_CREATOR          28
 #define VHD_AT_SIZE             48              /* current_size:u64, then the geometry */
 #define VHD_AT_GEOMETRY         56
+#define VHD_AT_TYPE             60
 #define VHD_AT_CHECKSUM         64              /* footer */
 #define VHD_AT_TABLE_OFFSET     16              /* header */
 #define VHD_AT_MAX_ENTRIES      28
@@ -107,6 +113,7 @@ struct vd_vhd_header {
 struct vd_vhd {
 	struct vd_set *set;
 	struct vd_meta *meta;
+	struct vd_space *space;
 	const char *name;               /* of the image file, for messages after open */
 	bool is_fresh, is_device;
 
@@ -124,7 +131,8 @@ struct vd_vhd {
 
 	atomic_uint_fast64_t host_end;  /* bitmaps end before it */
 	/* Under the allocation lock. */
-	uint64_t data_end;              /* where the next block goes */
+	uint64_t data_end;              /* where the next block goes, unless it has to go further out */
+	uint64_t append_from;           /* 0: anywhere behind the data */
 	uint64_t footer_off;            /* of the footer at the end; UINT64_MAX: none for now */
 	uint64_t footer_born;           /* vd_meta_n_snapshots() when it moved there */
 	bool footer_has_moved;
@@ -152,10 +160,15 @@ uint32_t vd_vhd_now(void);
 /* Changes the footer in memory. */
 void vd_vhd_footer_set_time(struct vd_vhd *s, uint32_t seconds);
 void vd_vhd_footer_set_size(struct vd_vhd *s, uint64_t size);
+void vd_vhd_footer_set_header(struct vd_vhd *s, uint64_t off, uint32_t type);
 /* Writes it at the front (not fixed) and, when that is durable, at footer_off; both durable on return. */
 int vd_vhd_footer_store(struct vd_vhd *s, struct vd_error *e) VD_MUST_CHECK;
 /* The same directly behind the data, where the file ends then. No table is dirty. */
 int vd_vhd_footer_settle(struct vd_vhd *s, struct vd_error *e) VD_MUST_CHECK;
+/* What the footer in memory says comes into force (V6), then it settles. Failed, it may be in force or not. */
+int vd_vhd_footer_enact(struct vd_vhd *s, struct vd_error *e) VD_MUST_CHECK;
+/* Another footer further out, which says the same; the one before goes on being valid until something else is. */
+int vd_vhd_footer_put_at(struct vd_vhd *s, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhd_parent.c: how the parent is named. */
 int vd_vhd_parent_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;
@@ -180,14 +193,34 @@ int vd_vhd_reserve(void *st, struct vd_resv *v, struct vd_error *e);
 int vd_vhd_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vhd_cancel(void *st, struct vd_resv *v);
 int vd_vhd_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
+int vd_vhd_freed(void *st, const struct vd_range *range, struct vd_error *e);
+
+/* vhd_layout.c: what lies beside that which is in force, until it is. */
+static inline uint64_t vd_vhd_n_blocks(const struct vd_vhd *s, uint64_t size)
+{
+	return size / s->h.block_size + (size % s->h.block_size != 0);
+}
+int vd_vhd_judge_size(const struct vd_vhd *s, uint64_t size, struct vd_error *e) VD_MUST_CHECK;
+/* Room behind the data, with the footer behind it. */
+int vd_vhd_make_room(struct vd_vhd *s, uint64_t len, uint64_t *off, struct vd_error *e) VD_MUST_CHECK;
+/* A table: entry i is that of block i - shift, absent where there is no such block. Durable on return. */
+int vd_vhd_table_write(struct vd_vhd *s, uint64_t to, uint32_t n_entries, int64_t shift, struct vd_error *e) VD_MUST_CHECK;
+/* The header as it lies there, with another table. */
+int vd_vhd_header_remake(struct vd_vhd *s, uint64_t table_off, uint32_t n_entries, uint8_t raw[VHD_HEADER_BYTES],
+			 struct vd_error *e) VD_MUST_CHECK;
+/* Nothing that was read of tables holds any more: these are in force, and data ends there. */
+void vd_vhd_tables_changed(struct vd_vhd *s, uint64_t table_off, uint32_t n_entries, uint64_t data_end);
+/* Blocks first .. first + n of a table that is not in force any more have no owner. */
+int vd_vhd_release_blocks(struct vd_vhd *s, uint64_t table_off, uint64_t first, uint64_t n, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhd_check.c */
 extern const struct vd_repair_ops vd_vhd_repair_ops;
-/* vhd_create.c, vhd_resize.c, vhd_walk.c */
+/* vhd_create.c, vhd_resize.c, vhd_shift.c, vhd_walk.c */
 int vd_vhd_create(const struct vd_create *c, struct vd_error *e);
 int vd_vhd_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 int vd_vhd_reach(void *st, uint64_t size, struct vd_error *e);
 int vd_vhd_resize(void *st, uint64_t size, struct vd_error *e);
+int vd_vhd_shift(void *st, int64_t by, struct vd_error *e);
 int vd_vhd_walk(void *st, struct vd_window *w, struct vd_error *e);
 
 #endif

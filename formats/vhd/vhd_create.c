@@ -5,7 +5,6 @@
 #include "libvdisk/base/cursor.h"
 #include "libvdisk/base/utf16.h"
 
-#define CREATOR "win "                  /* read by its current_size everywhere; the geometry would round the size down */
 #define CREATOR_VERSION 0x000a0000u
 #define HOST_WINDOWS 0x5769326bu        /* "Wi2k" */
 #define TABLE_OFF (VHD_FOOTER_BYTES + VHD_HEADER_BYTES)
@@ -92,7 +91,7 @@ static int build_footer(struct plan *p, struct vd_error *e)
 	vd_write_be32(&w, VHD_VERSION);
 	vd_write_be64(&w, p->type == VHD_FIXED ? VHD_NO_OFFSET : VHD_FOOTER_BYTES);
 	vd_write_be32(&w, vd_vhd_now());
-	vd_write_bytes(&w, CREATOR, 4);
+	vd_write_bytes(&w, VHD_CREATOR, 4);
 	vd_write_be32(&w, CREATOR_VERSION);
 	vd_write_be32(&w, HOST_WINDOWS);
 	vd_write_be64(&w, p->c->size);

@@ -233,11 +233,30 @@ void vd_vhd_footer_set_time(struct vd_vhd *s, uint32_t seconds)
 	footer_seal(s);
 }
 
+/* By a creator whose disks are as large as their geometry the size could not be said exactly. */
 void vd_vhd_footer_set_size(struct vd_vhd *s, uint64_t size)
 {
-	s->f.current_size = size;
+	uint8_t *geometry = s->footer + VHD_AT_GEOMETRY;
+
 	vd_put_be64(s->footer + VHD_AT_SIZE, size);
-	vd_vhd_geometry(size, s->footer + VHD_AT_GEOMETRY);
+	vd_vhd_geometry(size, geometry);
+	s->f.current_size = size;
+	s->f.cylinders = vd_get_be16(geometry);
+	s->f.heads = geometry[2];
+	s->f.sectors = geometry[3];
+	if (vd_vhd_disk_size(&s->f) != size) {
+		memcpy(s->f.creator, VHD_CREATOR, 4);
+		memcpy(s->footer + VHD_AT_CREATOR, VHD_CREATOR, 4);
+	}
+	footer_seal(s);
+}
+
+void vd_vhd_footer_set_header(struct vd_vhd *s, uint64_t off, uint32_t type)
+{
+	s->f.data_offset = off;
+	s->f.type = type;
+	vd_put_be64(s->footer + VHD_AT_DATA_OFFSET, off);
+	vd_put_be32(s->footer + VHD_AT_TYPE, type);
 	footer_seal(s);
 }
 
@@ -270,4 +289,26 @@ int vd_vhd_footer_settle(struct vd_vhd *s, struct vd_error *e)
 		return r;
 	r = vd_io_truncate(vd_set_io(s->set, 0), s->footer_off + VHD_FOOTER_BYTES, e);
 	return r < 0 ? r : vd_set_flush(s->set, e);
+}
+
+int vd_vhd_footer_enact(struct vd_vhd *s, struct vd_error *e)
+{
+	int r = vd_set_pwrite(s->set, 0, s->footer, VHD_FOOTER_BYTES, s->footer_off, e);
+
+	if (r == 0)
+		r = vd_set_flush(s->set, e);
+	if (r == 0)
+		r = vd_vhd_footer_settle(s, e);
+	return r < 0 ? vd_error_prefix(e, VD_EPOISONED, "the change may be in force or not: ") : 0;
+}
+
+int vd_vhd_footer_put_at(struct vd_vhd *s, uint64_t off, struct vd_error *e)
+{
+	int r = vd_set_pwrite(s->set, 0, s->footer, VHD_FOOTER_BYTES, off, e);
+
+	if (r == 0)
+		r = vd_set_flush(s->set, e);
+	if (r == 0)
+		s->footer_off = off;
+	return r;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Makes a disk larger. Each step is durable before the next, and after each the image is the old disk or the new one:
+ * Makes a disk larger or smaller. Each step is durable before the next, and after each the image is the old disk or the new:
  *
- *   dynamic  a larger table in new space; the header's first sector, which names it; the size in both footers
- *   fixed    a footer further out that still says the old size; zeros where the old one was; the size
+ *   dynamic, larger   a larger table in new space; the header's first sector, which names it; the size
+ *   dynamic, smaller  the size; the header's first sector, which cuts the table; the blocks lose their space
+ *   fixed, larger     a footer further out that still says the old size; zeros where the old one was; the size
+ *   fixed, smaller    the size, by the footer at the end; the same at the new end, where the file ends then
  */
 #include "formats/vhd/vhd.h"
 
@@ -12,98 +14,82 @@
 
 #define CHUNK (256u << 10)
 
-static int write_durably(struct vd_vhd *s, const void *buf, size_t len, uint64_t off, struct vd_error *e)
-{
-	int r = vd_set_pwrite(s->set, 0, buf, len, off, e);
-
-	return r < 0 ? r : vd_set_flush(s->set, e);
-}
-
-/* Directly behind the new end of the data. The one that was there before goes on being valid until something else is. */
-static int put_footer_at(struct vd_vhd *s, uint64_t off, struct vd_error *e)
-{
-	int r = write_durably(s, s->footer, VHD_FOOTER_BYTES, off, e);
-
-	if (r == 0)
-		s->footer_off = off;
-	return r;
-}
-
 /* ---- dynamic -------------------------------------------------------------------------------------------- */
-
-/* The entries that there are, and absent ones up to `len`. */
-static int write_table(struct vd_vhd *s, uint64_t to, uint64_t len, struct vd_error *e)
-{
-	uint64_t have = (uint64_t)s->h.max_entries * 4;
-	vd_auto_free uint8_t *buf = NULL;
-	int r = vd_alloc_buffer(CHUNK, &buf, e);
-
-	for (uint64_t at = 0, n; at < len && r == 0; at += n) {
-		n = vd_min_u64(CHUNK, len - at);
-		memset(buf, 0xff, n);
-		if (at < have)
-			r = vd_set_pread(s->set, 0, buf, vd_min_u64(n, have - at), s->h.table_offset + at, e);
-		if (r == 0)
-			r = vd_set_pwrite(s->set, 0, buf, n, to + at, e);
-	}
-	return r < 0 ? r : vd_set_flush(s->set, e);
-}
 
 /* All that changes lies in one sector. */
 static int switch_table(struct vd_vhd *s, uint64_t table_off, uint32_t n_entries, struct vd_error *e)
 {
 	uint8_t raw[VHD_HEADER_BYTES];
-	int r = vd_set_pread(s->set, 0, raw, sizeof(raw), s->f.data_offset, e);
+	int r = vd_vhd_header_remake(s, table_off, n_entries, raw, e);
 
-	if (r < 0)
-		return r;
-	vd_put_be64(raw + VHD_AT_TABLE_OFFSET, table_off);
-	vd_put_be32(raw + VHD_AT_MAX_ENTRIES, n_entries);
-	vd_put_be32(raw + VHD_AT_HEADER_CHECKSUM, vd_vhd_checksum(raw, sizeof(raw), VHD_AT_HEADER_CHECKSUM));
-	if (write_durably(s, raw, VHD_SECTOR, s->f.data_offset, e) < 0)
-		return vd_error_prefix(e, VD_EPOISONED, "the new table may be in force or not: ");
-	return 0;
+	if (r == 0)
+		r = vd_set_pwrite(s->set, 0, raw, VHD_SECTOR, s->f.data_offset, e);
+	if (r == 0)
+		r = vd_set_flush(s->set, e);
+	return r < 0 ? vd_error_prefix(e, VD_EPOISONED, "the new table may be in force or not: ") : 0;
 }
 
 static int grow_table(struct vd_vhd *s, uint32_t n_entries, struct vd_error *e)
 {
-	uint64_t table_off = s->data_end, len = vd_round_up((uint64_t)n_entries * 4, VHD_SECTOR);
-	int r = 0;
+	uint64_t table_off, len = vd_round_up((uint64_t)n_entries * 4, VHD_SECTOR);
+	int r;
 
 	if (s->f.data_offset % VHD_SECTOR)
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: its header lies across sectors, so that it cannot be changed at once", s->name);
-	if (s->footer_off < table_off + len)
-		r = put_footer_at(s, table_off + len, e);
+	r = vd_vhd_make_room(s, len, &table_off, e);
 	if (r == 0)
-		r = write_table(s, table_off, len, e);
+		r = vd_vhd_table_write(s, table_off, n_entries, 0, e);
 	if (r == 0)
 		r = switch_table(s, table_off, n_entries, e);
-	if (r < 0)
-		return r;
-	vd_meta_forget_all(s->meta);
-	s->h.table_offset = table_off;
-	s->h.max_entries = n_entries;
-	s->data_end = table_off + len;
-	atomic_store(&s->host_end, s->data_end);
-	return 0;
+	if (r == 0)
+		vd_vhd_tables_changed(s, table_off, n_entries, table_off + len);
+	return r;
+}
+
+/* Entries that no disk reached so far mean nothing. */
+static int clear_entries(struct vd_vhd *s, uint64_t from, uint64_t to, struct vd_error *e)
+{
+	uint8_t absent[4096];
+	int r = 0;
+
+	memset(absent, 0xff, sizeof(absent));
+	for (uint64_t n; from < to && r == 0; from += n) {
+		n = vd_min_u64(to - from, sizeof(absent) / 4);
+		r = vd_meta_write(s->meta, 0, s->h.table_offset + from * 4, absent, n * 4, VD_RANK_LEAF, e);
+	}
+	return r;
+}
+
+/* Nothing of the blocks behind the end is the disk's any more. */
+static int cut_table(struct vd_vhd *s, struct vd_error *e)
+{
+	uint64_t n = vd_vhd_n_blocks(s, s->size), n_before = s->h.max_entries;
+	int r = 0;
+
+	if (n == n_before)
+		return 0;
+	if (s->f.data_offset % VHD_SECTOR == 0) {
+		r = switch_table(s, s->h.table_offset, n, e);
+		if (r == 0)
+			vd_vhd_tables_changed(s, s->h.table_offset, n, s->data_end);
+	}
+	return r < 0 ? r : vd_vhd_release_blocks(s, s->h.table_offset, n, n_before - n, e);
 }
 
 int vd_vhd_reach(void *st, uint64_t size, struct vd_error *e)
 {
 	struct vd_vhd *s = st;
 	uint64_t n;
-	int r = 0;
+	int r = vd_vhd_judge_size(s, size, e);
 
-	if (size > VHD_SIZE_MAX)
-		return vd_fail(e, VD_EARG, "%s: a disk of %" PRIu64 " bytes is too large: a VHD has at most 2040 GiB", s->name, size);
-	if (vd_vhd_is_fixed(s))
-		return 0;
+	if (r < 0 || vd_vhd_is_fixed(s))
+		return r;
 	if (s->footer_off == UINT64_MAX)
-		r = put_footer_at(s, s->data_end, e);
+		r = vd_vhd_footer_put_at(s, s->data_end, e);
 	if (r < 0)
 		return r;
-	n = vd_round_up(size, s->h.block_size) / s->h.block_size;
-	return n <= s->h.max_entries ? 0 : grow_table(s, n, e);
+	n = vd_vhd_n_blocks(s, size);
+	return n > s->h.max_entries ? grow_table(s, n, e) : clear_entries(s, vd_vhd_n_blocks(s, s->size), n, e);
 }
 
 /* ---- fixed ---------------------------------------------------------------------------------------------- */
@@ -123,37 +109,44 @@ static int make_zeros(struct vd_vhd *s, uint64_t off, uint64_t end, struct vd_er
 }
 
 /* Behind the disk there is its footer, and where a resize was cut short more. */
-static int make_room(struct vd_vhd *s, uint64_t size, struct vd_error *e)
+static int grow_fixed(struct vd_vhd *s, uint64_t size, struct vd_error *e)
 {
 	uint64_t end = vd_min_u64(size, s->footer_off + VHD_FOOTER_BYTES);
 	int r = 0;
 
 	if (size > s->footer_off)
-		r = put_footer_at(s, size, e);
+		r = vd_vhd_footer_put_at(s, size, e);
 	if (r < 0)
 		return r;
 	s->data_end = s->footer_off;
 	return make_zeros(s, s->size, vd_min_u64(end, s->footer_off), e);
 }
 
+static int judge_resize(const struct vd_vhd *s, uint64_t size, struct vd_error *e)
+{
+	if (size % VHD_SECTOR || !size)
+		return vd_fail(e, VD_EARG, "%s: the size of a VHD is a multiple of %u bytes, and not 0", s->name, VHD_SECTOR);
+	if (s->is_device)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s is a device: the size of a VHD on it cannot be changed", s->name);
+	return 0;
+}
+
 int vd_vhd_resize(void *st, uint64_t size, struct vd_error *e)
 {
 	struct vd_vhd *s = st;
-	int r = 0;
+	bool is_smaller = size < s->size;
+	int r = judge_resize(s, size, e);
 
-	if (size % VHD_SECTOR)
-		return vd_fail(e, VD_EARG, "%s: the size of a VHD is a multiple of %u bytes", s->name, VHD_SECTOR);
-	if (size < s->size)
-		return vd_fail(e, VD_EUNSUPPORTED, "%s: a VHD is not made smaller: convert it to a new one", s->name);
-	if (s->is_device)
-		return vd_fail(e, VD_EUNSUPPORTED, "%s is a device: the size of a VHD on it cannot be changed", s->name);
-	if (vd_vhd_is_fixed(s))
-		r = make_room(s, size, e);
+	if (r == 0 && s->footer_off == UINT64_MAX)
+		r = vd_vhd_footer_put_at(s, s->data_end, e);
+	if (r == 0 && vd_vhd_is_fixed(s) && !is_smaller)
+		r = grow_fixed(s, size, e);
 	if (r < 0)
 		return r;
 	vd_vhd_footer_set_size(s, size);
-	if (vd_vhd_footer_settle(s, e) < 0)
-		return vd_error_prefix(e, VD_EPOISONED, "the new size may be said or not: ");
 	s->size = size;
-	return 0;
+	if (vd_vhd_is_fixed(s) && is_smaller)
+		s->data_end = size;
+	r = vd_vhd_footer_enact(s, e);
+	return r < 0 || !is_smaller || vd_vhd_is_fixed(s) ? r : cut_table(s, e);
 }

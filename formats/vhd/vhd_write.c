@@ -59,7 +59,7 @@ static bool footer_may_be_in_memory(const struct vd_vhd *s)
 
 static int new_block(struct vd_vhd *s, uint64_t block, uint64_t *host_off, struct vd_error *e)
 {
-	uint64_t at = s->data_end, end = at + s->bitmap_size + s->h.block_size;
+	uint64_t at = vd_max_u64(s->data_end, s->append_from), end = at + s->bitmap_size + s->h.block_size;
 	int r = 0;
 
 	if (end / VHD_SECTOR >= VHD_ABSENT)
@@ -236,4 +236,13 @@ int vd_vhd_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, 
 	(void)e;
 	*done = 0;
 	return 0;
+}
+
+/* Nor is the space of a block that is gone (V5): the host gets it back, if it takes it. */
+int vd_vhd_freed(void *st, const struct vd_range *range, struct vd_error *e)
+{
+	struct vd_vhd *s = st;
+	int r = vd_set_punch(s->set, 0, range->host_off, range->len, e);
+
+	return r == VD_EUNSUPPORTED ? 0 : r;
 }

@@ -49,6 +49,7 @@ static int vhdx_open(void *st, const struct vd_open *o, struct vd_error *e)
 	vd_meta_set_page_size(s->meta, VHDX_LOG_SECTOR);
 	if (r == 0)
 		r = read_tables(s, io, size, e);
+	s->append_from = o->appends ? vd_round_up(s->file_end, VHDX_MIB) : 0;
 	/* From here on messages name the file; those of open are the core's to complete. */
 	s->name = vd_set_name(s->set, 0);
 	return r;
@@ -98,6 +99,7 @@ const struct vd_format vd_format_vhdx = {
 	.name = "vhdx",
 	.state_size = sizeof(struct vd_vhdx),
 	.writable = true,
+	.cuts_zeros_only = true,
 	.probe = vhdx_probe,
 	.open = vhdx_open,
 	.create = vd_vhdx_create,
@@ -117,5 +119,6 @@ const struct vd_format vd_format_vhdx = {
 	.walk = vd_vhdx_walk,
 	.reach = vd_vhdx_reach,
 	.resize = vd_vhdx_resize,
+	.shift = vd_vhdx_shift,
 	.repair = &vd_vhdx_repair_ops,
 };

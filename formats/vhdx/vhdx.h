@@ -37,6 +37,8 @@
  *      before the next is begun: so the newest entry that is whole, the last or the one before, is all that matters.
  *  X4  A table entry is judged on each use.
  *  X5  A block that nothing points at yet lies where the file holds zeros: behind its end, or in space made a hole.
+ *  X6  The disk changes its shape by the region tables: a bat and a metadata region in new space, named first by the table that
+ *      is not in force, then by the other. A table that is torn does not count, so the second write is the change.
  */
 #ifndef VD_FORMATS_VHDX_H
 #define VD_FORMATS_VHDX_H
@@ -102,6 +104,7 @@ struct vd_vhdx {
 
 	struct vd_vhdx_header h;
 	unsigned current;               /* which of the two headers is in force */
+	unsigned current_regions;       /* and which of the region tables */
 	struct vd_vhdx_area log, bat, metadata;
 	struct vd_vhdx_area *unknown;   /* regions that need not be understood */
 	size_t n_unknown;
@@ -123,7 +126,8 @@ struct vd_vhdx {
 
 	atomic_uint_fast64_t host_end;  /* blocks begin before it */
 	/* Under the allocation lock. */
-	uint64_t data_end;              /* where the next block goes */
+	uint64_t data_end;              /* where the next block goes, unless it has to go further out */
+	uint64_t append_from;           /* 0: anywhere behind the data, and where a block was given back */
 	uint64_t file_end;
 	uint64_t walked_end;            /* what lies below may have been scrubbed, by whom the walk told that it is free */
 	struct vd_pending pending;      /* by index in the bat */
@@ -146,6 +150,8 @@ void vd_vhdx_header_build(const struct vd_vhdx_header *h, uint8_t raw[VHDX_HEADE
 /* Both, one after the other, with the next sequences; durable on return. */
 int vd_vhdx_headers_write(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 void vd_vhdx_regions_build(const struct vd_vhdx *s, uint8_t raw[VHDX_REGIONS_BYTES]);
+/* Bat and metadata as they are in memory come into force (X6). Failed, they may be or not. */
+int vd_vhdx_regions_write(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 /* What of the image's own the range touches, or NULL. */
 const char *vd_vhdx_overlaps(const struct vd_vhdx *s, uint64_t off, uint64_t len);
 
@@ -155,8 +161,19 @@ int vd_vhdx_metadata_read(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 /* Fills `raw`, the first 256 KiB of the region. locator may be of length 0. */
 #define VHDX_METADATA_BYTES 262144u
 int vd_vhdx_metadata_build(const struct vd_vhdx *s, struct vd_bytes locator, uint8_t *raw, struct vd_error *e) VD_MUST_CHECK;
+/* The region as it is in the file, and what it is to be: of another size. */
+struct vd_vhdx_metadata_next {
+	uint64_t size;
+};
+/* Written to new space, durably; *off: where. */
+int vd_vhdx_metadata_remake(struct vd_vhdx *s, const struct vd_vhdx_metadata_next *next, struct vd_vhdx_area *to,
+			    struct vd_error *e) VD_MUST_CHECK;
 /* How many entries the bat has for a disk of this size, and where those of a block and of a chunk's bitmap are. */
 uint64_t vd_vhdx_n_entries(const struct vd_vhdx *s, uint64_t size);
+static inline uint64_t vd_vhdx_n_blocks(const struct vd_vhdx *s, uint64_t size)
+{
+	return size / s->block_size + (size % s->block_size != 0);
+}
 static inline uint64_t vd_vhdx_block_entry(const struct vd_vhdx *s, uint64_t block)
 {
 	return block + block / s->chunk_ratio;
@@ -164,6 +181,10 @@ static inline uint64_t vd_vhdx_block_entry(const struct vd_vhdx *s, uint64_t blo
 static inline uint64_t vd_vhdx_bitmap_entry(const struct vd_vhdx *s, uint64_t chunk)
 {
 	return (chunk + 1) * s->chunk_ratio + chunk;
+}
+static inline bool vd_vhdx_is_bitmap_entry(const struct vd_vhdx *s, uint64_t entry)
+{
+	return entry % (s->chunk_ratio + 1) == s->chunk_ratio;
 }
 static inline uint64_t vd_vhdx_entry_off(const struct vd_vhdx *s, uint64_t entry)
 {
@@ -206,18 +227,36 @@ int vd_vhdx_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vhdx_cancel(void *st, struct vd_resv *v);
 int vd_vhdx_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
 int vd_vhdx_freed(void *st, const struct vd_range *range, struct vd_error *e);
+void vd_vhdx_release(struct vd_vhdx *s, uint64_t host_off);
 int vd_vhdx_entry_write(struct vd_vhdx *s, uint64_t entry, uint32_t state, uint64_t host_off, enum vd_meta_rank rank,
 			struct vd_error *e) VD_MUST_CHECK;
 /* The file reaches to `end` at least, and further when it had to be made longer. */
 int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e) VD_MUST_CHECK;
+/* Whole MiB of zeros behind all that is in use. */
+int vd_vhdx_new_area(struct vd_vhdx *s, uint64_t len, uint64_t *off, struct vd_error *e) VD_MUST_CHECK;
+
+/* vhdx_bat.c: another bat beside that in force. */
+struct vd_vhdx_bat_next {
+	uint64_t size;                  /* of the disk */
+	int64_t shift;                  /* its blocks have so much higher numbers */
+};
+/* Written to new space with the bitmaps that it takes, durably. */
+int vd_vhdx_bat_remake(struct vd_vhdx *s, const struct vd_vhdx_bat_next *next, struct vd_vhdx_area *to,
+		       struct vd_error *e) VD_MUST_CHECK;
+
+/* vhdx_resize.c */
+int vd_vhdx_judge_size(const struct vd_vhdx *s, uint64_t size, struct vd_error *e) VD_MUST_CHECK;
+/* After an act: nobody else ends the log that it began on a handle that writes nothing more. */
+int vd_vhdx_shape_changed(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhdx_check.c */
 extern const struct vd_repair_ops vd_vhdx_repair_ops;
-/* vhdx_create.c, vhdx_resize.c, vhdx_walk.c */
+/* vhdx_create.c, vhdx_resize.c, vhdx_shift.c, vhdx_walk.c */
 int vd_vhdx_create(const struct vd_create *c, struct vd_error *e);
 int vd_vhdx_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 int vd_vhdx_reach(void *st, uint64_t size, struct vd_error *e);
 int vd_vhdx_resize(void *st, uint64_t size, struct vd_error *e);
+int vd_vhdx_shift(void *st, int64_t by, struct vd_error *e);
 int vd_vhdx_walk(void *st, struct vd_window *w, struct vd_error *e);
 
 #endif

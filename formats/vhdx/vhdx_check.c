@@ -8,7 +8,7 @@
 
 static int visit_entry(const struct vd_vhdx *s, struct vd_block_check *k, uint64_t entry, uint64_t raw, struct vd_error *e)
 {
-	bool is_bitmap = entry % (s->chunk_ratio + 1) == s->chunk_ratio;
+	bool is_bitmap = vd_vhdx_is_bitmap_entry(s, entry);
 	uint64_t guest_off = is_bitmap ? VD_HOST_NOWHERE : (entry - entry / (s->chunk_ratio + 1)) * s->block_size, host_off, bitmap;
 	uint64_t entry_off = vd_vhdx_entry_off(s, entry);
 	struct vd_error what;

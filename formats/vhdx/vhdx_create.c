@@ -71,7 +71,7 @@ static int judge_size(struct plan *p, struct vd_error *e)
 static int lay_out(struct plan *p, struct vd_error *e)
 {
 	struct vd_vhdx *s = &p->s;
-	uint64_t n_blocks = s->size / s->block_size + (s->size % s->block_size != 0);
+	uint64_t n_blocks = vd_vhdx_n_blocks(s, s->size);
 	int r = 0;
 
 	s->log = (struct vd_vhdx_area){ "log", VHDX_MIB, LOG_BYTES };
@@ -136,7 +136,7 @@ static int write_bat(const struct plan *p, struct vd_io *io, struct vd_error *e)
 	for (uint64_t first = 0, part; first < n && r == 0; first += part) {
 		part = vd_min_u64(n - first, CHUNK / 8);
 		for (uint64_t i = 0; i < part; i++) {
-			bool is_bitmap = (first + i) % (s->chunk_ratio + 1) == s->chunk_ratio;
+			bool is_bitmap = vd_vhdx_is_bitmap_entry(s, first + i);
 
 			vd_put_le64(raw + i * 8, is_bitmap ? 0 : host_off | VHDX_FULL);
 			host_off += is_bitmap ? 0 : s->block_size;

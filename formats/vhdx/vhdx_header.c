@@ -204,6 +204,7 @@ int vd_vhdx_regions_read(struct vd_vhdx *s, struct vd_error *e)
 		uint64_t at = VHDX_REGIONS_OFF + i * VHDX_REGIONS_BYTES;
 
 		r = vd_meta_read(s->meta, 0, at, raw, VHDX_REGIONS_BYTES, 0, e);
+		s->current_regions = i;
 		if (r == 0 && is_sound(raw, VHDX_REGIONS_BYTES, "regi"))
 			return read_table(s, raw, at, e);
 	}
@@ -230,4 +231,40 @@ void vd_vhdx_regions_build(const struct vd_vhdx *s, uint8_t raw[VHDX_REGIONS_BYT
 	put_region(&w, vd_vhdx_bat_guid, &s->bat);
 	put_region(&w, vd_vhdx_metadata_guid, &s->metadata);
 	seal(raw, VHDX_REGIONS_BYTES);
+}
+
+/* Regions of others stay as they are. */
+static int remake_table(const struct vd_vhdx *s, uint8_t *raw, struct vd_error *e)
+{
+	int r = vd_set_pread(s->set, 0, raw, VHDX_REGIONS_BYTES, VHDX_REGIONS_OFF + s->current_regions * VHDX_REGIONS_BYTES, e);
+
+	for (uint32_t i = 0; r == 0 && i < vd_get_le32(raw + 8); i++) {
+		uint8_t *entry = raw + 16 + i * 32;
+		const struct vd_vhdx_area *area = !memcmp(entry, vd_vhdx_bat_guid, VD_GUID_LEN) ? &s->bat :
+						  !memcmp(entry, vd_vhdx_metadata_guid, VD_GUID_LEN) ? &s->metadata : NULL;
+
+		if (!area)
+			continue;
+		vd_put_le64(entry + 16, area->off);
+		vd_put_le32(entry + 24, area->len);
+	}
+	seal(raw, VHDX_REGIONS_BYTES);
+	return r;
+}
+
+int vd_vhdx_regions_write(struct vd_vhdx *s, struct vd_error *e)
+{
+	vd_auto_free uint8_t *raw = NULL;
+	int r = vd_alloc(1, VHDX_REGIONS_BYTES, &raw, e);
+
+	if (r == 0)
+		r = remake_table(s, raw, e);
+	for (int i = 0; i < 2 && r == 0; i++) {
+		s->current_regions ^= 1;
+		r = vd_set_pwrite(s->set, 0, raw, VHDX_REGIONS_BYTES, VHDX_REGIONS_OFF + s->current_regions * VHDX_REGIONS_BYTES, e);
+		if (r == 0)
+			r = vd_set_flush(s->set, e);
+	}
+	vd_meta_forget_all(s->meta);
+	return r < 0 ? vd_error_prefix(e, VD_EPOISONED, "the new tables may be in force or not: ") : 0;
 }

@@ -34,7 +34,7 @@ static int judge_bitmap(const struct vd_vhdx *s, uint64_t entry, uint32_t state,
 int vd_vhdx_judge_entry(const struct vd_vhdx *s, uint64_t entry, uint64_t raw, uint32_t *state, uint64_t *host_off,
 			struct vd_error *e)
 {
-	bool is_bitmap = entry % (s->chunk_ratio + 1) == s->chunk_ratio;
+	bool is_bitmap = vd_vhdx_is_bitmap_entry(s, entry);
 
 	*state = raw & VHDX_STATE_MASK;
 	*host_off = raw & ~(VHDX_MIB - 1);

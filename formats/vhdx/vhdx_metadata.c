@@ -129,7 +129,7 @@ static int read_locator(struct vd_vhdx *s, const struct found *f, struct vd_erro
 
 uint64_t vd_vhdx_n_entries(const struct vd_vhdx *s, uint64_t size)
 {
-	uint64_t n_blocks = size / s->block_size + (size % s->block_size != 0);
+	uint64_t n_blocks = vd_vhdx_n_blocks(s, size);
 	uint64_t n_chunks = n_blocks / s->chunk_ratio + (n_blocks % s->chunk_ratio != 0);
 
 	/* The last chunk's bitmap matters to differencing disks only. */
@@ -207,4 +207,30 @@ int vd_vhdx_metadata_build(const struct vd_vhdx *s, struct vd_bytes locator, uin
 	if (locator.len)
 		put_item(&region, LOCATOR, locator.p, locator.len);
 	return 0;
+}
+
+/* ---- making another ------------------------------------------------------------------------------------- */
+
+#define REGION_MAX (16u << 20)          /* of items that anybody keeps there */
+
+int vd_vhdx_metadata_remake(struct vd_vhdx *s, const struct vd_vhdx_metadata_next *next, struct vd_vhdx_area *to,
+			    struct vd_error *e)
+{
+	uint64_t len = vd_round_up(s->metadata_used, VHDX_MIB);
+	vd_auto_free uint8_t *raw = NULL;
+	int r;
+
+	if (len > REGION_MAX)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: metadata of %" PRIu32 " bytes is more than is copied", s->name, s->metadata_used);
+	r = vd_alloc(1, len, &raw, e);
+	if (r == 0)
+		r = vd_set_pread(s->set, 0, raw, s->metadata_used, s->metadata.off, e);
+	if (r < 0)
+		return r;
+	vd_put_le64(raw + (s->size_off - s->metadata.off), next->size);
+	*to = (struct vd_vhdx_area){ s->metadata.what, 0, len };
+	r = vd_vhdx_new_area(s, len, &to->off, e);
+	if (r == 0)
+		r = vd_set_pwrite(s->set, 0, raw, s->metadata_used, to->off, e);
+	return r < 0 ? r : vd_set_flush(s->set, e);
 }

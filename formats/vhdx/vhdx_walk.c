@@ -101,7 +101,7 @@ static int claim_bitmap(const struct vd_vhdx *s, struct vd_window *w, uint64_t e
 /* An entry that is not sound is told; where it leads is claimed all the same. */
 static int claim_entry(const struct vd_vhdx *s, struct vd_window *w, uint64_t entry, uint64_t raw, struct vd_error *e)
 {
-	bool is_bitmap = entry % (s->chunk_ratio + 1) == s->chunk_ratio;
+	bool is_bitmap = vd_vhdx_is_bitmap_entry(s, entry);
 	uint64_t start = (entry - entry / (s->chunk_ratio + 1)) * s->block_size, host_off;
 	struct vd_error what;
 	uint32_t state;

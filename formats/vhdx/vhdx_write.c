@@ -62,27 +62,32 @@ static int make_zeros(struct vd_vhdx *s, uint64_t *at, uint64_t len, struct vd_e
 	return vd_vhdx_extend(s, *at + len, e);
 }
 
-/* Zeros behind the end; `index` in the bat is who gets it. */
-static int new_space(struct vd_vhdx *s, uint64_t index, uint64_t len, uint64_t *host_off, struct vd_error *e)
+int vd_vhdx_new_area(struct vd_vhdx *s, uint64_t len, uint64_t *off, struct vd_error *e)
 {
-	bool is_spare = len == s->block_size && s->n_spare;
-	uint64_t at = is_spare ? s->spare[s->n_spare - 1] : s->data_end;
-	int r = is_spare ? 0 : vd_vhdx_extend(s, at + len, e);
+	uint64_t at = vd_max_u64(s->data_end, s->append_from);
+	int r = vd_vhdx_extend(s, at + len, e);
 
-	if (r == 0 && !is_spare)
-		r = make_zeros(s, &at, len, e);
 	if (r == 0)
-		r = vd_pending_add(&s->pending, index, at, e);
+		r = make_zeros(s, &at, len, e);
 	if (r < 0)
 		return r;
-	if (is_spare)
-		s->n_spare--;
-	else
-		s->data_end = at + len;
-	if (at + len > atomic_load(&s->host_end))
-		atomic_store(&s->host_end, at + len);
-	*host_off = at;
+	s->data_end = at + len;
+	if (s->data_end > atomic_load(&s->host_end))
+		atomic_store(&s->host_end, s->data_end);
+	*off = at;
 	return 0;
+}
+
+/* Zeros; `index` in the bat is who gets it. */
+static int new_space(struct vd_vhdx *s, uint64_t index, uint64_t len, uint64_t *host_off, struct vd_error *e)
+{
+	int r = 0;
+
+	if (len == s->block_size && s->n_spare)
+		*host_off = s->spare[--s->n_spare];
+	else
+		r = vd_vhdx_new_area(s, len, host_off, e);
+	return r < 0 ? r : vd_pending_add(&s->pending, index, *host_off, e);
 }
 
 /* Every block is full of zeros when it is spare: the host makes a hole of it, or it is not used again. */
@@ -92,8 +97,8 @@ int vd_vhdx_freed(void *st, const struct vd_range *range, struct vd_error *e)
 	size_t max = s->max_spare * 2 + 16;
 	int r = vd_set_punch(s->set, 0, range->host_off, range->len, e);
 
-	if (r == VD_EUNSUPPORTED)
-		return 0;
+	if (r == VD_EUNSUPPORTED || range->host_off < s->append_from)
+		return r == VD_EUNSUPPORTED ? 0 : r;
 	if (r == 0 && s->n_spare == s->max_spare) {
 		r = vd_realloc(&s->spare, max, sizeof(*s->spare), e);
 		s->max_spare = r == 0 ? max : s->max_spare;
@@ -103,7 +108,7 @@ int vd_vhdx_freed(void *st, const struct vd_range *range, struct vd_error *e)
 	return r;
 }
 
-static void release(struct vd_vhdx *s, uint64_t host_off)
+void vd_vhdx_release(struct vd_vhdx *s, uint64_t host_off)
 {
 	vd_space_release(s->space, (struct vd_range){ .host_off = host_off, .len = s->block_size });
 }
@@ -281,7 +286,7 @@ int vd_vhdx_publish(void *st, struct vd_resv *v, struct vd_error *e)
 	vd_pending_drop(&s->pending, entry);
 	/* An unmapped block may have kept its place. */
 	if (host_off && state != VHDX_PARTIAL)
-		release(s, host_off);
+		vd_vhdx_release(s, host_off);
 	return 0;
 }
 
@@ -314,7 +319,7 @@ static int punch_block(struct vd_vhdx *s, uint64_t block, struct vd_error *e)
 	if (r == 0 && state != VHDX_ZERO)
 		r = vd_vhdx_entry_write(s, entry, VHDX_ZERO, 0, VD_RANK_ROOT, e);
 	if (r == 0 && state != VHDX_ZERO && host_off)
-		release(s, host_off);
+		vd_vhdx_release(s, host_off);
 	return r;
 }
 

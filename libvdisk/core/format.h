@@ -231,6 +231,7 @@ struct vd_format {
 	const char *alias;              /* what peers call it, if they call it otherwise */
 	size_t state_size;
 	bool writable;
+	bool cuts_zeros_only;           /* a disk is made smaller only where its end reads as zeros */
 	bool encrypts;                  /* has a place of its own for keys; others hold a LUKS container as the disk's content */
 	const char *stream_kind;        /* the subformat that is written from beginning to end; "": every one; NULL: none */
 

@@ -5,6 +5,7 @@
  */
 #include "libvdisk/core/bitmap.h"
 #include "libvdisk/core/shape.h"
+#include "libvdisk/core/walk.h"
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
@@ -130,10 +131,58 @@ static int overwrite_tail(struct vd_image *img, const struct tail *t, struct vd_
 	return vd_hint(e, VD_EPOISONED, "make sure that the image's disk works; old bytes are left past the end of the guest's");
 }
 
+#define PIECE (1u << 20)
+
+static int judge_zeros(struct vd_image *img, uint64_t from, uint64_t to, struct vd_error *e)
+{
+	vd_auto_free uint8_t *buf = NULL;
+	int r = vd_alloc_buffer(PIECE, &buf, e);
+
+	for (uint64_t n; from < to && r == 0; from += n) {
+		n = vd_min_u64(to - from, PIECE);
+		r = vd_read(img, buf, n, from, e);
+		if (r == 0 && !vd_is_zero(buf, n)) {
+			vd_fail(e, VD_EUNSUPPORTED, "%s: the disk holds data past the new size, between %llu and %llu", img->path,
+				(unsigned long long)from, (unsigned long long)(from + n));
+			r = vd_hint(e, VD_EUNSUPPORTED, "an image of this format is only cut where it reads as zeros: vdisk convert makes a smaller one");
+		}
+	}
+	return r;
+}
+
+/* By the tables where they can tell, else by reading. */
+static int judge_cut(struct vd_image *img, uint64_t size, struct vd_error *e)
+{
+	vd_auto_free struct vd_walk *w = NULL;
+	int r = 0;
+
+	if (!img->format->cuts_zeros_only)
+		return 0;
+	if (img->layer.encryption && !img->layer.cipher) {
+		vd_fail(e, VD_ENOKEY, "%s: whether the disk holds data past the new size cannot be told without the key", img->path);
+		return vd_hint(e, VD_ENOKEY, "give the key, as for reading the disk");
+	}
+	r = vd_alloc(1, sizeof(*w), &w, e);
+	if (r == 0)
+		r = vd_walk_start_held(w, img, e);
+	for (uint64_t at = size, end; at < img->size && r == 0; at = end) {
+		struct vd_extent x;
+
+		r = vd_walk_to(w, at, &x, e);
+		end = vd_min_u64(vd_extent_end(&x), img->size);
+		if (r == 0 && !vd_extent_is_zero(&x))
+			r = judge_zeros(img, at, end, e);
+	}
+	return r;
+}
+
 static int shrink(struct vd_image *img, uint64_t size, struct vd_error *e)
 {
 	struct tail t;
-	int r = find_tail(img, size + img->layer.payload_off, &t, e);
+	int r = judge_cut(img, size, e);
+
+	if (r == 0)
+		r = find_tail(img, size + img->layer.payload_off, &t, e);
 
 	if (r == 0)
 		r = img->format->resize(img->state, size + img->layer.payload_off, e);

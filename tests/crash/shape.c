@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "libvdisk/base/checked.h"
+#include "libvdisk/core/shape.h"
 #include "tests/support/qcow2_check.h"
 #include "tests/support/tempdir.h"
 #include "tests/support/variant.h"
@@ -50,6 +51,25 @@ static int do_shrink(struct vd_image *img, struct vd_error *e)
 	return vd_image_resize(img, vd_image_size(img) / 3 / 512 * 512, VD_RESIZE_SHRINK, e);
 }
 
+static int shift(struct vd_image *img, const void *arg, struct vd_error *e)
+{
+	return img->format->shift(img->state, *(const int *)arg * (int64_t)img->info.unit, e);
+}
+
+static int do_shift_up(struct vd_image *img, struct vd_error *e)
+{
+	static const int by = 2;
+
+	return vd_shape_run(img, shift, &by, e);
+}
+
+static int do_shift_down(struct vd_image *img, struct vd_error *e)
+{
+	static const int by = -1;
+
+	return vd_shape_run(img, shift, &by, e);
+}
+
 static int amend(struct vd_image *img, struct vd_amend_opts o, struct vd_error *e)
 {
 	o.struct_size = sizeof(o);
@@ -77,6 +97,13 @@ static bool has_both_versions(const struct variant *v)
 	return v->format == &vd_format_qcow2 && !v->opts.refcount_bits && !(v->opts.flags & VD_CREATE_EXTENDED_L2);
 }
 
+static bool can_shift(const struct variant *v)
+{
+	bool is_flat = v->opts.subformat && !strcmp(v->opts.subformat, "fixed") && v->format == &vd_format_vhd;
+
+	return v->format->shift && !is_flat;
+}
+
 static bool has_widths(const struct variant *v)
 {
 	return v->format == &vd_format_qcow2 && !(v->opts.flags & VD_CREATE_COMPAT_V2);
@@ -93,6 +120,8 @@ static const struct act {
 	{ "delete", do_delete, 0, NULL },
 	{ "grow", do_grow, 0, NULL },
 	{ "shrink", do_shrink, 0, NULL },
+	{ "shift up", do_shift_up, 0, can_shift },
+	{ "shift down", do_shift_down, 0, can_shift },
 	{ "version", do_version, 0, has_both_versions },
 	{ "width", do_width, 0, has_widths },
 	{ "width and scrub", do_width, VD_OPEN_SCRUB_FREED, has_widths },
@@ -171,10 +200,12 @@ static uint64_t sum_image(const struct variant *v, struct vd_host *host)
 
 /* ---- the work ----------------------------------------------------------------------------------------- */
 
-/* Formats without snapshots only grow, as yet. */
+/* Of formats without snapshots some only grow. */
 static bool knows(const struct variant *v, const struct act *act)
 {
-	return act->suits ? act->suits(v) : v->format->snap || act->run == do_grow;
+	if (act->suits || v->format->snap || act->run == do_grow)
+		return !act->suits || act->suits(v);
+	return act->run == do_shrink && v->format->cuts_zeros_only;
 }
 
 /* A disk that shares some of its clusters with a snapshot and some not. Version 2 has no resize beside a snapshot. */
@@ -192,6 +223,8 @@ static bool prepare(const struct variant *v, const struct act *act, struct model
 		expect_ok(vd_snapshot_create(img, "old", &e), &e);
 	model_write(m, img, m->size / 4, m->size / 3);
 	model_write(m, img, m->size - 700, 700);
+	if (act->run == do_shrink && v->format->cuts_zeros_only)
+		model_zero(m, img, m->size / 3 / 512 * 512, m->size - m->size / 3 / 512 * 512);
 	disk_close(img);
 	return true;
 }

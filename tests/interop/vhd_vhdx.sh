@@ -135,7 +135,18 @@ cp disk.raw want.raw
 with_commands work "$imgio" -w x.vhd > imgio.log && qemu_io -f raw want.raw < work && libvhdi_reads x.vhd want.raw base.vhd
 claim "libvhdi reads the vhd child"
 
-# ---- larger
+# ---- larger and smaller
+
+# with_zeros WHAT: x.$f is cut to 2 MiB, of which the last is written and then made zeros again.
+with_zeros() {
+	printf 'write -z 2M 10M\n' > work
+	with_commands work "$imgio" -w "x.$f" > imgio.log && truncate -s 2M want.raw
+	check "a $1 shrinks where it is zeros" "$VDISK" resize -q --shrink x.$f 2M
+	check "qemu reads the smaller one" qemu-img compare -q -f "$(driver $f)" -F raw x.$f want.raw
+	[ "$f" = vhd ] || check "and finds nothing wrong" qemu-img check -q x.$f
+	"$VDISK" check -q x.$f && "$VDISK" resize -q x.$f 12M && truncate -s 12M want.raw
+	check "and after it grew again" qemu-img compare -q -f "$(driver $f)" -F raw x.$f want.raw
+}
 
 for f in vhd vhdx; do
 	for k in dynamic fixed; do
@@ -146,7 +157,8 @@ for f in vhd vhdx; do
 		check "a $k $f grows" "$VDISK" resize -q x.$f 12M
 		check "and reads zeros where it is new" qemu-img compare -q -f $(driver $f) -F raw x.$f want.raw
 		check "to vdisk, too" reads_as x.$f want.raw
-		check_fails 63 "a $k $f does not shrink" "$VDISK" resize --shrink x.$f 4M
+		check_fails 63 "a $k $f with data there does not shrink" "$VDISK" resize --shrink x.$f 4M
+		with_zeros "$k $f"
 	done
 done
 

@@ -554,6 +554,68 @@ static void growing_moves_the_table(void **state)
 	disk_close(img);
 }
 
+/* By the geometry it could not have this size. */
+static void a_size_is_exact_whoever_made_the_disk(void **state)
+{
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	make("d", "fixed", NULL);
+	bytes_put("d", footer_of("d") + 28, 4, vd_get_be32("qemu"));
+	bytes_put("d", footer_of("d") + 56, 4, 0x00c80401);
+	seal_footer("d", footer_of("d"));
+	img = disk_open(vhd, "d", VD_OPEN_WRITE);
+	assert_int_equal(vd_image_size(img), 200 * 4 * 512);
+	expect_ok(vd_image_resize(img, 20 * BLOCK + 1024, 0, &e), &e);
+	disk_close(img);
+	img = disk_open(vhd, "d", 0);
+	assert_int_equal(vd_image_size(img), 20 * BLOCK + 1024);
+	disk_close(img);
+}
+
+/* The footer lies where the disk ends, and the file ends there. */
+static void a_fixed_disk_is_cut(void **state)
+{
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	make("d", "fixed", NULL);
+	fill("d", 0, 3 * BLOCK, 4);
+	img = disk_open(vhd, "d", VD_OPEN_WRITE);
+	expect_failure(vd_image_resize(img, 3 * BLOCK - 512, VD_RESIZE_SHRINK, &e), VD_EUNSUPPORTED, &e, "holds data past");
+	expect_ok(vd_image_resize(img, 3 * BLOCK, VD_RESIZE_SHRINK, &e), &e);
+	disk_close(img);
+	assert_int_equal(bytes_size("d"), 3 * BLOCK + 512);
+	img = disk_open(vhd, "d", 0);
+	assert_int_equal(vd_image_size(img), 3 * BLOCK);
+	disk_expect(img, 0, 3 * BLOCK, 4);
+	disk_close(img);
+}
+
+/* Entries behind a smaller disk's end are gone, not waiting. */
+static void what_was_cut_does_not_come_back(void **state)
+{
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	make("d", "dynamic", NULL);
+	fill("d", 0, 8 * BLOCK, 4);
+	img = disk_open(vhd, "d", VD_OPEN_WRITE);
+	disk_zero(img, 2 * BLOCK + 512, 8 * BLOCK);
+	expect_ok(vd_image_resize(img, 2 * BLOCK + 512, VD_RESIZE_SHRINK, &e), &e);
+	disk_close(img);
+	assert_int_equal(bytes_get("d", HEADER + 28, 4), 3);
+	assert_int_equal(findings_of("d"), 0);
+	img = disk_open(vhd, "d", VD_OPEN_WRITE);
+	expect_ok(vd_image_resize(img, SIZE, 0, &e), &e);
+	disk_expect(img, 0, 2 * BLOCK + 512, 4);
+	disk_expect(img, 2 * BLOCK + 512, SIZE - 2 * BLOCK - 512, 0);
+	disk_close(img);
+}
+
 static void a_disk_has_2040_gib_at_most(void **state)
 {
 	struct vd_create_opts o = disk_create_opts(vhd, VHD_SIZE_MAX + 512);
@@ -598,6 +660,9 @@ int main(void)
 		CASE(a_check_finds_what_is_wrong),
 		CASE(no_block_is_written_over_a_footer_that_counts),
 		CASE(growing_moves_the_table),
+		CASE(a_size_is_exact_whoever_made_the_disk),
+		CASE(a_fixed_disk_is_cut),
+		CASE(what_was_cut_does_not_come_back),
 		CASE(a_disk_has_2040_gib_at_most),
 	};
 

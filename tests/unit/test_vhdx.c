@@ -480,6 +480,28 @@ static void a_fixed_disk_stays_fixed(void **state)
 	disk_close(img);
 }
 
+static void what_was_cut_does_not_come_back(void **state)
+{
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	vhdx_make("d", 6 * BLOCK, "fixed", NULL);
+	fill("d", 0, 6 * BLOCK, 1);
+	img = disk_open(vhdx, "d", VD_OPEN_WRITE);
+	expect_failure(vd_image_resize(img, 2 * BLOCK, VD_RESIZE_SHRINK, &e), VD_EUNSUPPORTED, &e, "holds data past");
+	disk_zero(img, 2 * BLOCK, 4 * BLOCK);
+	expect_ok(vd_image_resize(img, 2 * BLOCK, VD_RESIZE_SHRINK, &e), &e);
+	disk_close(img);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(le_get("d", vhdx_entry("d", i), 8) & 7, i < 2 ? 6 : 0);
+	img = disk_open(vhdx, "d", VD_OPEN_WRITE);
+	expect_ok(vd_image_resize(img, 6 * BLOCK, 0, &e), &e);
+	disk_expect(img, 0, 2 * BLOCK, 1);
+	disk_expect(img, 2 * BLOCK, 4 * BLOCK, 0);
+	disk_close(img);
+}
+
 /* ---- the host walk -------------------------------------------------------------------------------------- */
 
 static void everything_in_the_file_has_its_owner(void **state)
@@ -620,6 +642,7 @@ int main(void)
 		CASE(broken_locators_are_refused),
 		CASE(growing_past_the_table_moves_it),
 		CASE(a_fixed_disk_stays_fixed),
+		CASE(what_was_cut_does_not_come_back),
 		CASE(everything_in_the_file_has_its_owner),
 		CASE(two_entries_for_one_block_are_told),
 		CASE(a_check_finds_what_is_wrong),
