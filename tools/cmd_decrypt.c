@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vdisk decrypt: copies an encrypted disk into a new image in clear. */
 #include "fail.h"
+#include "inplace.h"
 #include "transfer.h"
 #include "verbs.h"
 
@@ -15,7 +16,7 @@ static const struct opt_group target_group = { "Output", target };
 
 static const struct opt_group *const groups[] = {
 	&opts_format, &opts_backing, &opts_snapshot, &opts_sharing, &opts_keys, &target_group, &opts_compress,
-	&opts_output, &opts_room, &opts_job, &opts_output_form, &opts_speech, NULL,
+	&opts_output, &opts_room, &opts_inplace, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
@@ -37,7 +38,7 @@ static int judge(const struct transfer *t, struct vd_error *e)
 	return fail_hint(e, VD_EFAILED, "to copy it into another format: vdisk convert");
 }
 
-static int run(struct settings *s, struct vd_error *e)
+static int copy(struct settings *s, struct vd_error *e)
 {
 	struct transfer t = {
 		.s = s, .label = "decrypt", .format = s->target_format ? s->target_format : "raw",
@@ -53,10 +54,22 @@ static int run(struct settings *s, struct vd_error *e)
 	return r;
 }
 
+static int run(struct settings *s, struct vd_error *e)
+{
+	if (s->in_place && s->n_operands == 1)
+		return inplace_start(s, "decrypt", VD_INPLACE_DECRYPT, e);
+	if (s->in_place)
+		return fail(e, VD_EARG, "--in-place converts one image, and makes no other");
+	if (s->n_operands == 2)
+		return copy(s, e);
+	fail(e, VD_EARG, "decrypt needs the name of the image to be made");
+	return fail_hint(e, VD_EARG, "to convert the image itself: --in-place; see: vdisk help decrypt");
+}
+
 const struct verb verb_decrypt = {
 	.name = "decrypt",
-	.operands = "IMAGE OUT",
-	.min_operands = 2,
+	.operands = "IMAGE OUT | --in-place IMAGE",
+	.min_operands = 1,
 	.max_operands = 2,
 	.summary = "copy an encrypted disk into a new image in clear",
 	.about = "Copies the encrypted disk in IMAGE, with what its backing files add, into the new image OUT, which is "

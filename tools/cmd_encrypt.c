@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vdisk encrypt: copies a disk that is in clear into a new, encrypted image. */
 #include "fail.h"
+#include "inplace.h"
 #include "source.h"
 #include "transfer.h"
 #include "verbs.h"
@@ -16,7 +17,7 @@ static const struct opt_group target_group = { "Output", target };
 
 static const struct opt_group *const groups[] = {
 	&opts_format, &opts_backing, &opts_sharing, &target_group, &opts_compress, &opts_output, &opts_room,
-	&opts_sole_key, &opts_encryption, &opts_job, &opts_output_form, &opts_speech, NULL,
+	&opts_sole_key, &opts_encryption, &opts_inplace, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
@@ -43,7 +44,7 @@ static int refuse_encrypted(struct settings *s, struct vd_error *e)
 	return r;
 }
 
-static int run(struct settings *s, struct vd_error *e)
+static int copy(struct settings *s, struct vd_error *e)
 {
 	struct transfer t = {
 		.s = s, .label = "encrypt", .format = s->target_format ? s->target_format : "qcow2",
@@ -61,10 +62,22 @@ static int run(struct settings *s, struct vd_error *e)
 	return r;
 }
 
+static int run(struct settings *s, struct vd_error *e)
+{
+	if (s->in_place && s->n_operands == 1)
+		return inplace_start(s, "encrypt", VD_INPLACE_ENCRYPT, e);
+	if (s->in_place)
+		return fail(e, VD_EARG, "--in-place converts one image, and makes no other");
+	if (s->n_operands == 2)
+		return copy(s, e);
+	fail(e, VD_EARG, "encrypt needs the name of the image to be made");
+	return fail_hint(e, VD_EARG, "to convert the image itself: --in-place; see: vdisk help encrypt");
+}
+
 const struct verb verb_encrypt = {
 	.name = "encrypt",
-	.operands = "IMAGE OUT",
-	.min_operands = 2,
+	.operands = "IMAGE OUT | --in-place IMAGE",
+	.min_operands = 1,
 	.max_operands = 2,
 	.summary = "copy a disk into a new, encrypted image",
 	.about = "Copies the disk in IMAGE, with what its backing files add, into the new image OUT, encrypted with "

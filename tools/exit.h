@@ -45,6 +45,7 @@ enum check_status {
 	X(13, "a signature, a checksum or the encryption header does not hold")          \
 	X(14, "not enough space")                                                        \
 	X(15, "a confirmation is needed and could not be asked for")                     \
+	X(16, "a conversion in place has begun and not ended")                           \
 	X(17, "a bitmap does not tell what changed: all may have")                       \
 	X(63, "the format, or a feature of the image, is not supported")                 \
 	X(64, "wrong usage")                                                             \

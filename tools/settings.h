@@ -60,6 +60,8 @@ struct new_image {
 	uint64_t sector_size, pbkdf_iterations, pbkdf_memory;
 	const char *key_secret;         /* -o encrypt.key-secret=ID: of one --object */
 };
+/* What becomes of an overlay's backing files when it is converted in place. */
+enum chain { CHAIN_REFUSE, CHAIN_LEAVE, CHAIN_FLATTEN };
 enum compat { COMPAT_DEFAULT, COMPAT_V2, COMPAT_V3 };
 
 struct settings {
@@ -88,6 +90,10 @@ struct settings {
 	const char *from_image;
 	const char *since;              /* map: a bitmap */
 	bool unsafe, in_clear, keep;    /* rebase, flatten, commit */
+	bool in_place, volume_key, drop_slots;  /* conversions in place */
+	int chain, resilience;          /* enum chain, enum vd_resilience */
+	const char *journal;
+	uint64_t bwlimit;               /* bytes a second */
 	const char *base;               /* commit --base */
 	int repair;                     /* enum vd_repair */
 	bool plaintext;                 /* check */

@@ -94,6 +94,7 @@ struct vd_format_info {
 	struct vd_bytes key_notes;      /* what keep_notes() was given */
 	const char *backing_file, *backing_format;
 	const char *const *backing_others;      /* more names of it, tried in turn where there is no file of the name before; NULL ends them */
+	uint32_t tail_mark;             /* others know the format by so many last bytes of the file, at most 512; 0: by its first */
 	const char *read_only_why;      /* not NULL: may not be opened for writing, and why */
 };
 

@@ -13,8 +13,10 @@
 #include "libvdisk/core/host.h"
 #include "libvdisk/core/package.h"
 #include "libvdisk/core/registry.h"
+#include "libvdisk/core/inplace.h"
 #include "libvdisk/core/shape.h"
 #include "libvdisk/io/sink.h"
+#include "libvdisk/core/stub.h"
 
 #define DEFAULT_CACHE (32u << 20)
 
@@ -139,6 +141,17 @@ static int pick_format(struct vd_image *img, struct vd_io *io, const char *name,
 	return vd_fail(e, VD_EUNSUPPORTED, "%s: unknown format '%s'", img->path, name);
 }
 
+static int refuse_half_converted(struct vd_io *io, struct vd_error *e)
+{
+	uint8_t head[VD_STUB_SIZE], uuid[VD_STUB_UUID];
+	int r = vd_io_pread(io, head, sizeof(head), 0, e);
+
+	if (r < 0 || !vd_stub_read((struct vd_bytes){ head, sizeof(head) }, uuid))
+		return r;
+	vd_fail(e, VD_EHALFWAY, "%s is being converted in place, and that has not ended", io->name);
+	return vd_hint(e, VD_EHALFWAY, "vdisk resume goes on with it, vdisk revert undoes it; both take the journal beside it");
+}
+
 /* A guest can write any header into a raw disk: who writes must say that it is raw. What a LUKS header says is for keys to tell. */
 static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
@@ -174,7 +187,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	struct vd_set_opts so = {
 		.host = host, .io_flags = io_flags, .gate = opts->gate, .gate_ctx = opts->gate_ctx,
 		.open_references = !(opts->flags & VD_OPEN_METADATA) || opts->flags & VD_OPEN_FILES,
-		.open_extents = opts->flags & VD_OPEN_CONTROL,
+		.open_extents = opts->flags & (VD_OPEN_CONTROL | VD_OPEN_BARE),
 	};
 	vd_auto_image struct vd_image *img = NULL;
 	vd_auto_io struct vd_io *io = NULL;
@@ -187,11 +200,14 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	img->is_repair = opts->flags & VD_OPEN_REPAIR;
 	img->scrubs = write && opts->flags & VD_OPEN_SCRUB_FREED;
 	img->appends = opts->flags & VD_OPEN_APPENDS;
+	img->is_bare = opts->flags & VD_OPEN_BARE;
 	img->is_view = opts->snapshot;
 	img->child = child;
 	img->depth = child ? child->depth + 1 : 0;
 	img->format = format;
 	r = host->open(host, path, io_flags, &io, e);
+	if (r == 0)
+		r = refuse_half_converted(io, e);
 	if (r == 0 && !format && !opts->format)
 		r = vd_archive_enter(&io, opts, e);
 	if (r == 0 && !format)
@@ -207,7 +223,7 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	/* Before the keys: a wrong chain should not cost a key derivation. */
 	if (r == 0)
 		r = vd_chain_open(host, img, opts, e);
-	if (r == 0)
+	if (r == 0 && !img->is_bare)
 		r = open_layer(img, opts, e);
 	if (r == 0 && !format)
 		r = refuse_probed_raw(img, opts, e);

@@ -63,6 +63,7 @@ struct vd_image {
 	bool is_repair;                 /* and that for vd_image_check() alone */
 	bool scrubs;                    /* what becomes free is overwritten first */
 	bool appends;                   /* space is given out only past the ends that the files had at open */
+	bool is_bare;                   /* the disk's content as it is, whatever it holds: no layer */
 	struct vd_package *package;     /* of a created image that is the disk in one; else NULL */
 	struct vd_io *sink;             /* of a created image that goes to a stream: file 0 of its set; else NULL */
 	struct vd_output output;        /* the pending name of a created image */
@@ -192,6 +193,7 @@ int vd_create_size(uint64_t want, const struct vd_create_opts *o, bool is_plain_
 
 /* Beside enum vd_open_flag, for the core alone: vd_open.appends. */
 #define VD_OPEN_APPENDS (1u << 31)
+#define VD_OPEN_BARE (1u << 30)         /* whatever the disk holds is its content: no layer is looked for */
 
 /* Internal open: pins a driver and a host (tests: a toy driver, a recorder). Either may be NULL for the default. */
 int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const char *path,

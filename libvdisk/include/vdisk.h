@@ -72,7 +72,8 @@ extern "C" {
 	X(VD_EAGAIN,      -19,  1, "would-block",      "the answer is not in memory")                     \
 	X(VD_EAUTH,       -20, 13, "authentication",   "a signature, a checksum or the encryption header does not hold") \
 	X(VD_EMISMATCH,   -21, 10, "mismatch",         "what was compared is not the same")              \
-	X(VD_EBITMAP,     -22, 17, "bitmap-unusable",  "a bitmap does not tell what changed")
+	X(VD_EBITMAP,     -22, 17, "bitmap-unusable",  "a bitmap does not tell what changed")            \
+	X(VD_EHALFWAY,    -23, 16, "half-way",         "a conversion in place has begun and not ended")
 
 enum vd_code {
 	VD_OK = 0,
@@ -822,7 +823,8 @@ VD_PUBLIC int vd_image_extents_since(struct vd_image *img, const char *bitmap, u
 /* ---- long jobs ---------------------------------------------------------------------------------------- */
 
 struct vd_progress {
-	const char *phase;              /* "convert", "compare", "check", "repair", "plaintext", "rebase", "flatten", "commit": stable, not translated */
+	const char *phase;              /* "convert", "compare", "check", "repair", "plaintext", "rebase", "flatten", "commit",
+					   "encrypt", "decrypt", "rekey", "revert": stable, not translated */
 	uint64_t done, total;           /* bytes */
 };
 struct vd_job {
@@ -1072,6 +1074,98 @@ struct vd_commit_opts {
  */
 VD_PUBLIC int vd_backing_commit(struct vd_image *img, const struct vd_commit_opts *opts, const struct vd_job *job,
 				struct vd_outcome *outcome, struct vd_error *e) VD_MUST_CHECK;
+
+/* ---- conversion in place ------------------------------------------------------------------------------ */
+
+/*
+ * Encrypts, decrypts or re-encrypts an image where it lies, without a second copy. All that the image has is converted: the
+ * disk, its internal snapshots, their vm state; what is nobody's is overwritten. qcow2 gets, or loses, its own LUKS header;
+ * in the other formats the disk becomes the payload of a LUKS container, or comes out of it.
+ *
+ * A journal beside the image has what a crash must not lose, never in clear. From the first byte that is changed to the
+ * last, vd_image_open() and other programs refuse the image: VD_EHALFWAY. Stopped by a cancel, a failure or a crash, it
+ * goes on by vd_inplace_resume(), or back to what it was by vd_inplace_revert(), with a key of the disk. Nothing else may
+ * touch image or journal meanwhile, and a copy of the one without the other is worth nothing.
+ */
+enum vd_inplace_act {
+	VD_INPLACE_ENCRYPT = 1,
+	VD_INPLACE_DECRYPT = 2,
+	VD_INPLACE_REKEY = 3,           /* another volume key: keys that opened the image before open nothing any more */
+};
+enum vd_resilience {
+	VD_RESILIENCE_JOURNAL = 0,      /* survives a crash at any point; everything is written twice */
+	VD_RESILIENCE_CHECKSUM = 1,     /* the same, if the disk writes 512 bytes whole or not at all, in half the time */
+	VD_RESILIENCE_NONE = 2,         /* can be stopped and goes on, but a crash loses what was on its way (not so where data move) */
+};
+/* What will be needed, before anything is changed. */
+struct vd_inplace_plan {
+	uint64_t total;                 /* bytes to go through */
+	uint64_t journal;               /* that the journal will take at most */
+	uint64_t growth;                /* that the image's files will grow by, about */
+	const char *journal_path;
+	bool moves;                     /* data change their place in the file */
+	uint32_t n_lost_slots;          /* REKEY: keyslots that will be gone, their keys not being given */
+};
+enum vd_inplace_flag {
+	VD_INPLACE_LEAVE_PARENT = 1,    /* qcow2: an overlay alone; what its backing files hold stays as it is */
+	VD_INPLACE_DROP_SLOTS = 2,      /* REKEY: even if keyslots are lost */
+};
+struct vd_inplace_opts {
+	size_t struct_size;
+	unsigned flags;                 /* enum vd_inplace_flag */
+	const char *format;             /* as in struct vd_open_opts: a raw image has to be named */
+	struct vd_key *const *keys;     /* that open the image as it is; REKEY: each keeps its keyslot. Borrowed, as all of this */
+	size_t n_keys;
+	struct vd_key *new_key;         /* ENCRYPT: of the new header. REKEY: one more, may be NULL */
+	enum vd_luks_type luks_type;    /* ENCRYPT: default LUKS1 */
+	enum vd_cipher cipher;
+	struct vd_kdf_opts kdf;
+	const char *journal;            /* NULL: the image's path and ".vdisk-journal" */
+	enum vd_resilience resilience;
+	uint64_t bytes_per_second;      /* 0: as fast as it goes */
+	vd_gate_fn gate;                /* for extents and data files */
+	void *gate_ctx;
+	/* Asked once before the first change; nonzero: VD_ECANCELLED, and nothing has changed. NULL: go ahead. */
+	int (*approve)(void *ctx, const struct vd_inplace_plan *plan);
+	void *ctx;
+};
+struct vd_inplace_report {
+	size_t struct_size;
+	uint64_t converted;             /* bytes taken through the ciphers by this call */
+	uint64_t scrubbed;              /* bytes of nobody, overwritten */
+	uint64_t filled;                /* guest bytes that had no place, and have one now */
+	bool changed;                   /* the image is not what it was: after a failure it has to be resumed or reverted */
+};
+/*
+ * A cancel from job->progress stops at a safe point: VD_EHALFWAY, as every failure after the first change leaves it. On
+ * success the image has been looked at again: it opens with its header, and the journal is gone.
+ */
+VD_PUBLIC int vd_inplace_start(const char *path, enum vd_inplace_act act, const struct vd_inplace_opts *opts, const struct vd_job *job,
+			       struct vd_inplace_report *report, struct vd_error *e) VD_MUST_CHECK;
+/*
+ * Of the options keys (those of before and of after that there are), journal, speed and gate count. VD_EAUTH: somebody changed
+ * the journal. Resuming what was being reverted goes on with that.
+ */
+VD_PUBLIC int vd_inplace_resume(const char *path, const struct vd_inplace_opts *opts, const struct vd_job *job,
+				struct vd_inplace_report *report, struct vd_error *e) VD_MUST_CHECK;
+/* VD_EARG, and nothing has changed: too late for that, since all data are converted; resume it, then convert the other way. */
+VD_PUBLIC int vd_inplace_revert(const char *path, const struct vd_inplace_opts *opts, const struct vd_job *job,
+				struct vd_inplace_report *report, struct vd_error *e) VD_MUST_CHECK;
+
+struct vd_inplace_status {
+	size_t struct_size;
+	bool in_progress;               /* false: nothing below is said */
+	bool is_back;                   /* being reverted */
+	bool journal_is_missing;        /* the image is half-way, and there is nothing of that name; nothing below is said */
+	enum vd_inplace_act act;
+	enum vd_resilience resilience;
+	const char *phase;              /* "begin", "unpack", "fill", "data", "switch", "header", "unveil": stable, not translated */
+	char format[16];
+	uint64_t done, total;           /* bytes, of phase "data" */
+};
+/* Needs no key, and takes the journal's word for it. journal NULL: as above. */
+VD_PUBLIC int vd_inplace_status(const char *path, const char *journal, struct vd_inplace_status *status,
+				struct vd_error *e) VD_MUST_CHECK;
 
 /* Names of the formats that this library reads; NULL past the last. Writable ones: vd_format_is_writable(). */
 VD_PUBLIC const char *vd_format_name(size_t i);

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The beginning of a conversion in place: whether the image can be converted, what it will take, keys and headers, the
+ * journal. Up to the approval nothing is changed but the length of a raw file that ends inside a sector.
+ */
+#include "libvdisk/core/inplace.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "libvdisk/base/alloc.h"
+#include "libvdisk/base/checked.h"
+#include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/inplace_steps.h"
+#include "libvdisk/core/keysrc.h"
+#include "libvdisk/crypto/random.h"
+
+#define SECTOR 512
+#define RUNS 64
+#define JOURNAL_BASE (2u << 20)         /* all but headers and records */
+
+/* ---- the image as it is --------------------------------------------------------------------------------- */
+
+static const char *const act_names[] = {
+	[VD_INPLACE_ENCRYPT] = "encrypt", [VD_INPLACE_DECRYPT] = "decrypt", [VD_INPLACE_REKEY] = "rekey",
+};
+
+const char *vd_inplace_act_name(int act)
+{
+	return act >= VD_INPLACE_ENCRYPT && act <= VD_INPLACE_REKEY ? act_names[act] : "convert";
+}
+
+static int refuse(const struct vd_inplace *p, enum vd_code code, struct vd_error *e, const char *what, const char *hint)
+{
+	vd_fail(e, code, "%s %s", p->path, what);
+	return vd_hint(e, code, "%s", hint);
+}
+
+static int judge_encryption(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	struct vd_image *img = p->img;
+	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
+	uint64_t ignored;
+	int r = 0;
+
+	if (img->info.encryption == VD_ENCRYPTED_LEGACY_AES)
+		return refuse(p, VD_EUNSUPPORTED, e, "has the old AES-CBC encryption of qcow2", "decrypt it into a new image first");
+	b->is_encrypted = img->info.encryption == VD_ENCRYPTED_LUKS;
+	if (!img->format->encrypts) {
+		size_t len = vd_min_u64(sizeof(head), img->info.size);
+
+		/* With a parent the beginning may be the parent's. */
+		r = img->info.backing_file ? 0 : vd_read(img, head, len, 0, e);
+		b->is_encrypted = vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
+	}
+	if (r < 0)
+		return r;
+	if (b->act == VD_INPLACE_ENCRYPT && b->is_encrypted)
+		return refuse(p, VD_EARG, e, "is encrypted already", "vdisk rekey gives it another volume key, vdisk key other passphrases");
+	if (b->act != VD_INPLACE_ENCRYPT && !b->is_encrypted)
+		return refuse(p, VD_EARG, e, "is not encrypted", "vdisk info shows what it is");
+	return 0;
+}
+
+static int judge_format(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	struct vd_image *img = p->img;
+	const struct vd_format_info *i = &img->info;
+
+	if (i->packs_only || !img->format->walk || !img->format->reserve)
+		return refuse(p, VD_EUNSUPPORTED, e, "is of a kind that is only written once, from front to end",
+			      "convert it into a new image");
+	if (i->backing_file && !(p->opts->flags & VD_INPLACE_LEAVE_PARENT && img->format->encrypts))
+		return refuse(p, VD_EUNSUPPORTED, e, "has a backing file, whose bytes would stay as they are",
+			      img->format->encrypts ? "convert each layer by itself (--chain=leave), or flatten it first (--chain=flatten)" :
+			      "flatten it first (--chain=flatten)");
+	b->moves = !img->format->encrypts && i->unit == 1 && vd_set_count(img->set) == 1 && b->act != VD_INPLACE_REKEY;
+	if (b->moves && vd_veil_file(p->veil)->is_device)
+		return refuse(p, VD_EUNSUPPORTED, e, "is a device, in which there is no room for a header",
+			      "copy it: vdisk encrypt or decrypt, to another device or a file");
+	if (!img->format->encrypts && !b->moves && b->act != VD_INPLACE_REKEY && !img->format->shift)
+		return refuse(p, VD_EUNSUPPORTED, e, "is of a format in which a disk cannot make room for a header", "convert it into a new image");
+	if (img->format->encrypts && !img->format->set_key_area)
+		return refuse(p, VD_EUNSUPPORTED, e, "cannot get another key area", "convert it into a new image");
+	return 0;
+}
+
+static int note_finding(void *ctx, const struct vd_finding *f)
+{
+	struct vd_begin *b = ctx;
+
+	if (f->severity != VD_SEVERITY_LEAK && !b->finding[0])
+		snprintf(b->finding, sizeof(b->finding), "%s", f->text);
+	return 0;
+}
+
+/* What a table says wrongly would be taken for free, or encrypted twice. */
+static int judge_tables(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	struct vd_check_report report = { .struct_size = sizeof(report) };
+	int r = p->img->format->repair ? vd_image_check(p->img, VD_REPAIR_NONE, note_finding, b, p->job, &report, e) : 0;
+
+	if (r < 0)
+		return r;
+	b->n_packed = report.compressed_clusters;
+	if (!report.corruptions && !report.check_errors)
+		return 0;
+	vd_fail(e, VD_ECORRUPT, "%s is damaged: %s", p->path, b->finding);
+	return vd_hint(e, VD_ECORRUPT, "vdisk check --repair=all mends what can be mended; nothing was changed");
+}
+
+/* A disk of whole sectors: those of a raw file that ends inside one get zeros behind. */
+static int make_whole(struct vd_inplace *p, struct vd_error *e)
+{
+	struct vd_image *img = p->img;
+	uint64_t size = vd_round_up(img->info.size, SECTOR);
+	int r;
+
+	if (size == img->info.size)
+		return 0;
+	if (!img->format->resize)
+		return refuse(p, VD_EUNSUPPORTED, e, "ends inside a sector", "convert it into a new image");
+	r = img->format->resize(img->state, size, e);
+	img->format->describe(img->state, &img->info);
+	return r;
+}
+
+/* ---- keys ----------------------------------------------------------------------------------------------- */
+
+/* The header that there is, and its volume key. */
+static int open_old(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	bool is_container = !p->img->format->encrypts;
+	size_t len = 0;
+	int r = vd_layer_read_header(p->img, is_container, &b->header[0], &len, e);
+
+	if (r < 0)
+		return r;
+	b->header_len[0] = len;
+	r = vd_luks_inspect((struct vd_bytes){ b->header[0], len }, is_container ? p->img->info.size : 0, &b->luks, e);
+	if (r < 0)
+		return vd_error_prefix(e, r, "%s: ", p->path);
+	b->from_sector = is_container ? b->luks.sector_size : SECTOR;
+	b->payload_off = is_container ? b->luks.payload_off : 0;
+	if (is_container && !b->moves && b->act == VD_INPLACE_DECRYPT && b->payload_off % p->img->info.unit)
+		return refuse(p, VD_EUNSUPPORTED, e, "has its payload inside an allocation unit, so its data would have to move",
+			      "decrypt it into a new image");
+	return vd_inplace_unlock(p, 0, (struct vd_bytes){ b->header[0], len }, &b->vk[0], e);
+}
+
+static int make_new(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	bool is_container = !p->img->format->encrypts, is_rekey = b->act == VD_INPLACE_REKEY;
+	enum vd_luks_type type = p->opts->luks_type == VD_LUKS2 || (is_rekey && b->luks.version == 2) ? VD_LUKS2 : VD_LUKS1;
+	uint64_t unit = b->moves ? SECTOR : p->img->info.unit;
+	struct vd_luks_format_opts f = {
+		.type = type, .sector_size = is_rekey && is_container ? b->luks.sector_size : SECTOR,
+		.payload_off = is_rekey && is_container ? b->payload_off : vd_round_up(vd_luks_payload_off(type), is_container ? unit : SECTOR),
+		.kdf = p->opts->kdf,
+	};
+	const struct vd_key *first = p->opts->new_key ? p->opts->new_key : p->opts->n_keys ? p->opts->keys[0] : NULL;
+	size_t len = 0;
+	int r;
+
+	if (!first)
+		return refuse(p, VD_ENOKEY, e, "gets a new header, for which no key was given", "give one");
+	if (!is_container && type == VD_LUKS2)
+		return refuse(p, VD_EUNSUPPORTED, e, "has LUKS1 as its own encryption, and no other", "leave out the type");
+	r = vd_secret_alloc(&b->vk[1], p->opts->cipher == VD_AES_128_XTS ? 32 : 64, e);
+	if (r == 0)
+		r = vd_random(b->vk[1].p, b->vk[1].len, e);
+	if (r == 0)
+		r = vd_luks_format(&f, &b->vk[1], first, &b->header[1], &len, e);
+	if (r < 0)
+		return r;
+	b->header_len[1] = len;
+	b->to_sector = f.sector_size;
+	if (is_container)
+		b->payload_off = f.payload_off;
+	if (is_container && len > b->payload_off)
+		return refuse(p, VD_EUNSUPPORTED, e, "has too little room before its payload for the new header", "rekey it into a new image");
+	return vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, b->vk[1].p, b->vk[1].len, &p->cipher[1], e);
+}
+
+static bool is_among(const uint32_t *slots, size_t n, uint32_t slot)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slots[i] == slot)
+			return true;
+	return false;
+}
+
+static int add_slot(struct vd_inplace *p, struct vd_begin *b, const struct vd_key *first, const struct vd_key *key, struct vd_error *e)
+{
+	struct vd_luks_slot_opts slot = { .kind = "passphrase", .kdf = p->opts->kdf };
+	struct vd_luks_edit edit = { 0 };
+	int r = vd_luks_add_slot((struct vd_bytes){ b->header[1], b->header_len[1] }, first, key, &slot, &edit, e);
+
+	if (r < 0)
+		return r;
+	free(b->header[1]);
+	b->header[1] = vd_steal(&edit.now);
+	b->header_len[1] = edit.len;
+	vd_luks_edit_free(&edit);
+	return 0;
+}
+
+/* Every key that opens a keyslot of the old header opens one of the new; of the others the secrets are not known. */
+static int keep_slots(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	const struct vd_inplace_opts *o = p->opts;
+	const struct vd_key *first = o->new_key ? o->new_key : o->keys[0];
+	uint32_t slots[VD_MAX_SLOTS];
+	size_t n = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < o->n_keys && r == 0 && n < VD_MAX_SLOTS; i++) {
+		uint32_t slot;
+
+		r = vd_luks_find_slot((struct vd_bytes){ b->header[0], b->header_len[0] }, o->keys[i], &slot, e);
+		if (r == VD_EKEY) {
+			r = 0;
+			continue;
+		}
+		if (r < 0 || is_among(slots, n, slot))
+			continue;
+		slots[n++] = slot;
+		if (o->keys[i] != first)
+			r = add_slot(p, b, first, o->keys[i], e);
+	}
+	b->n_lost = b->luks.n_slots - (uint32_t)n;
+	if (r < 0 || !b->n_lost || o->flags & VD_INPLACE_DROP_SLOTS)
+		return r;
+	vd_fail(e, VD_EARG, "%s: %u of its %u keyslots would be gone: a keyslot is kept only with its key", p->path, b->n_lost,
+		b->luks.n_slots);
+	return vd_hint(e, VD_EARG, "give all keys, or say --drop-unknown-slots");
+}
+
+static int make_keys(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	int r = b->is_encrypted ? open_old(p, b, e) : 0;
+
+	if (r == 0 && b->act != VD_INPLACE_DECRYPT)
+		r = make_new(p, b, e);
+	if (r == 0 && b->act == VD_INPLACE_REKEY)
+		r = keep_slots(p, b, e);
+	return r;
+}
+
+/* ---- what it takes -------------------------------------------------------------------------------------- */
+
+/* Guest bytes without a place: a container has none. */
+static int count_holes(struct vd_image *img, uint64_t *bytes, struct vd_error *e)
+{
+	int r = 0;
+
+	for (uint64_t at = 0; at < img->info.size && r == 0;) {
+		struct vd_run runs[RUNS];
+		size_t n = RUNS;
+
+		r = img->format->map(img->state, at, img->info.size - at, 0, runs, &n, e);
+		for (size_t i = 0; i < n && r == 0; i++) {
+			*bytes += runs[i].where == VD_HOLE || runs[i].where == VD_ZERO ? runs[i].len : 0;
+			at = runs[i].guest_off + runs[i].len;
+		}
+	}
+	return r;
+}
+
+static int measure(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	struct vd_image *img = p->img;
+	int r = 0;
+
+	for (uint32_t i = 0; i < vd_set_count(img->set) && r == 0; i++) {
+		r = vd_host_file_size(img, i, &b->ends[i], e);
+		b->plan.total += b->moves ? 0 : b->ends[i];
+	}
+	if (b->moves)
+		b->plan.total = img->info.size - (b->act == VD_INPLACE_DECRYPT ? b->payload_off : 0);
+	b->plan.journal = JOURNAL_BASE + 2 * (b->header_len[0] + b->header_len[1]);
+	if (p->opts->resilience == VD_RESILIENCE_JOURNAL)
+		b->plan.journal += 2 * vd_min_u64(VD_JOURNAL_BATCH, b->plan.total);
+	if (r == 0 && !img->format->encrypts)
+		r = count_holes(img, &b->plan.growth, e);
+	if (b->act != VD_INPLACE_REKEY)
+		b->plan.growth += b->payload_off;
+	b->plan.growth += b->n_packed * img->info.unit;
+	b->plan.moves = b->moves;
+	b->plan.n_lost_slots = b->n_lost;
+	return r;
+}
+
+/* ---- the journal ---------------------------------------------------------------------------------------- */
+
+/*
+ * One that a crash left before the first stub, or behind the last, is of no use: the image is whole. vd_inplace_start() has
+ * seen that it has no stub.
+ */
+static int remove_stale(struct vd_inplace *p, const char *path, struct vd_error *e)
+{
+	struct vd_journal *j = NULL;
+	int r;
+
+	if (!p->inner->exists(p->inner, path))
+		return 0;
+	r = vd_journal_open(p->inner, path, true, &j, e);
+	if (r == 0 && !vd_inplace_is_stale(j)) {
+		vd_journal_close(j);
+		vd_fail(e, VD_EEXIST, "%s is the journal of a conversion that has not ended", path);
+		return vd_hint(e, VD_EEXIST, "it may belong to another copy of the image: keep it there, or name another with --journal");
+	}
+	return r < 0 ? r : vd_journal_remove(j, e);
+}
+
+static int make_journal(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	struct vd_image *img = p->img;
+	struct vd_journal_state s = {
+		.act = (uint8_t)b->act, .resilience = (uint8_t)p->opts->resilience, .phase = VD_PHASE_BEGIN,
+		.is_container = !img->format->encrypts, .moves = b->moves, .size = img->info.size, .payload_off = b->payload_off,
+		.from_sector = b->from_sector, .to_sector = b->to_sector, .total = b->plan.total,
+		.n_files = vd_set_count(img->set),
+	};
+	struct vd_bytes headers[2] = { { b->header[0], b->header_len[0] }, { b->header[1], b->header_len[1] } };
+	const struct vd_secret *vk = &b->vk[b->header_len[1] ? 1 : 0];
+	int r = vd_random(s.uuid, sizeof(s.uuid), e);
+
+	snprintf(s.format, sizeof(s.format), "%s", img->format->name);
+	if (b->moves && b->act == VD_INPLACE_ENCRYPT)
+		s.cursor = s.size;
+	if (r == 0)
+		r = remove_stale(p, b->plan.journal_path, e);
+	if (r == 0)
+		r = vd_journal_create(p->inner, b->plan.journal_path, &s, b->ends, headers, (struct vd_bytes){ vk->p, vk->len }, &p->j, e);
+	return r < 0 ? r : vd_journal_write_state(p->j, e);
+}
+
+void vd_begin_fini(struct vd_begin *b)
+{
+	for (int i = 0; i < 2; i++) {
+		free(b->header[i]);
+		vd_secret_free(&b->vk[i]);
+	}
+	free(b->ends);
+}
+
+static int judge_all(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	int r = judge_encryption(p, b, e);
+
+	if (r == 0)
+		r = judge_format(p, b, e);
+	if (r == 0 && vd_set_count(p->img->set) > VD_JOURNAL_FILES)
+		r = vd_fail(e, VD_EUNSUPPORTED, "%s consists of too many files", p->path);
+	if (r == 0)
+		r = judge_tables(p, b, e);
+	return r;
+}
+
+int vd_inplace_begin(struct vd_inplace *p, enum vd_inplace_act act, const char *journal_path, struct vd_error *e)
+{
+	struct vd_begin b __attribute__((cleanup(vd_begin_fini))) = { .act = act, .plan.journal_path = journal_path };
+	int r = judge_all(p, &b, e);
+
+	if (r == 0)
+		r = make_whole(p, e);
+	if (r == 0)
+		r = vd_alloc(vd_set_count(p->img->set), sizeof(*b.ends), &b.ends, e);
+	if (r == 0)
+		r = make_keys(p, &b, e);
+	if (r == 0)
+		r = measure(p, &b, e);
+	if (r == 0 && p->opts->approve && p->opts->approve(p->opts->ctx, &b.plan))
+		r = vd_fail(e, VD_ECANCELLED, "cancelled before anything was changed");
+	return r < 0 ? r : make_journal(p, &b, e);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the beginning of a conversion in place and the rest of it have in common. */
+#ifndef VD_CORE_INPLACE_STEPS_H
+#define VD_CORE_INPLACE_STEPS_H
+
+#include "libvdisk/core/inplace.h"
+
+/* What is known before there is a journal. */
+struct vd_begin {
+	enum vd_inplace_act act;
+	bool is_encrypted, moves;
+	uint64_t payload_off;
+	uint32_t from_sector, to_sector, n_lost;
+	uint64_t n_packed;              /* units */
+	uint8_t *header[2];             /* of before and after */
+	size_t header_len[2];
+	struct vd_secret vk[2];
+	struct vd_luks_info luks;       /* of before */
+	uint64_t *ends;
+	struct vd_inplace_plan plan;
+	char finding[320];
+};
+void vd_begin_fini(struct vd_begin *b);
+
+/* The image is open; afterwards p->j and the ciphers are there, and the journal is durable. */
+int vd_inplace_begin(struct vd_inplace *p, enum vd_inplace_act act, const char *journal_path, struct vd_error *e) VD_MUST_CHECK;
+/* Opens the header with one of the keys: p->cipher[i] is ready, the volume key in vk. */
+int vd_inplace_unlock(struct vd_inplace *p, int i, struct vd_bytes header, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
+/* Of an image without a stub: it is whole, and the journal of no use. */
+bool vd_inplace_is_stale(const struct vd_journal *j);
+const char *vd_inplace_act_name(int act);
+
+#endif

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Runs a conversion in place from names on the command line to the line that says it is done, or how it goes on. */
+#include "inplace.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "fail.h"
+#include "json.h"
+#include "output.h"
+#include "progress.h"
+#include "signals.h"
+#include "sizes.h"
+#include "source.h"
+#include "ui.h"
+
+#define WHERE(member) offsetof(struct settings, member)
+
+static const struct opt_choice resiliences[] = {
+	{ "journal", VD_RESILIENCE_JOURNAL }, { "checksum", VD_RESILIENCE_CHECKSUM }, { "none", VD_RESILIENCE_NONE }, { NULL, 0 },
+};
+static const struct opt_choice chains[] = {
+	{ "leave", CHAIN_LEAVE }, { "flatten", CHAIN_FLATTEN }, { NULL, 0 },
+};
+#define PACE_OPTS                                                                                                    \
+	{ .name = "journal", .kind = OPT_TEXT, .where = WHERE(journal), .arg = "FILE",                               \
+	  .help = "where the journal is kept (default: IMAGE.vdisk-journal)" },                                      \
+	{ .name = "bwlimit", .kind = OPT_SIZE, .where = WHERE(bwlimit), .arg = "BYTES",                              \
+	  .help = "no more bytes of the disk than this a second" }
+
+static const struct opt start_opts[] = {
+	{ .name = "in-place", .kind = OPT_FLAG, .where = WHERE(in_place), .help = "convert IMAGE itself, without a second copy" },
+	{ .name = "chain", .kind = OPT_CHOICE, .where = WHERE(chain), .arg = "HOW", .choices = chains,
+	  .help = "of an overlay: leave its backing files as they are (qcow2), or flatten it first" },
+	{ .name = "resilience", .kind = OPT_CHOICE, .where = WHERE(resilience), .arg = "HOW", .choices = resiliences,
+	  .help = "journal (default), checksum, or none: see the page" },
+	PACE_OPTS,
+	{ 0 },
+};
+const struct opt_group opts_inplace = { "In place", start_opts };
+
+static const struct opt pace_opts[] = { PACE_OPTS, { 0 } };
+const struct opt_group opts_inplace_pace = { "In place", pace_opts };
+
+struct job {
+	struct settings *s;
+	const char *label;
+	struct keys keys;
+	struct vd_key *new_key;
+	struct vd_gate_dirs dirs;
+	struct vd_inplace_opts opts;
+	struct vd_inplace_report report;
+	double seconds;
+	struct vd_error *refusal;       /* of approve() */
+	int refused;
+};
+
+/* ---- before --------------------------------------------------------------------------------------------- */
+
+static int approve(void *ctx, const struct vd_inplace_plan *plan)
+{
+	struct job *j = ctx;
+	const char *image = j->s->operands[0];
+	int r = 0;
+
+	ui_status_end();
+	if (!j->s->no_space_check)
+		r = output_has_room(plan->journal_path, plan->journal, j->refusal);
+	if (r == 0 && !j->s->no_space_check && plan->growth)
+		r = output_has_room(image, plan->growth + plan->journal, j->refusal);
+	if (r == 0)
+		ui_note("%s: %s to go through%s; it will grow by about %s, its journal takes up to %s", image,
+			size_show((double)plan->total).s, plan->moves ? ", which move" : "", size_show((double)plan->growth).s,
+			size_show((double)plan->journal).s);
+	j->refused = r;
+	return r;
+}
+
+static void fill_opts(struct job *j)
+{
+	const struct settings *s = j->s;
+
+	j->dirs = (struct vd_gate_dirs){ s->allow.at, s->allow.n };
+	j->opts = (struct vd_inplace_opts){
+		.struct_size = sizeof(j->opts), .format = s->format, .keys = j->keys.at, .n_keys = j->keys.n, .new_key = j->new_key,
+		.flags = (s->chain == CHAIN_LEAVE ? VD_INPLACE_LEAVE_PARENT : 0) | (s->drop_slots ? VD_INPLACE_DROP_SLOTS : 0),
+		.luks_type = (enum vd_luks_type)s->made.luks_type, .cipher = (enum vd_cipher)s->made.cipher,
+		.kdf = { (uint32_t)s->made.pbkdf_iterations, (uint32_t)s->made.pbkdf_memory },
+		.journal = s->journal, .resilience = (enum vd_resilience)s->resilience, .bytes_per_second = s->bwlimit,
+		.gate = vd_gate_below_dirs, .gate_ctx = &j->dirs, .approve = approve, .ctx = j,
+	};
+}
+
+/* Keys of the image as it is: of options, else unasked, else asked for. */
+static int find_keys(struct job *j, struct vd_error *e)
+{
+	int r = secrets_of_options(j->s, &j->keys, e);
+
+	if (r == 0 && !j->keys.n)
+		r = secrets_unasked(CREDENTIAL_KEY, &j->keys, e);
+	return r < 0 || j->keys.n ? r : secrets_ask(j->s->operands[0], &j->keys, e);
+}
+
+static int find_all_keys(struct job *j, enum vd_inplace_act act, struct vd_error *e)
+{
+	const struct settings *s = j->s;
+	int r = act == VD_INPLACE_ENCRYPT ? 0 : find_keys(j, e);
+
+	if (r == 0 && (act == VD_INPLACE_ENCRYPT || (act == VD_INPLACE_REKEY && s->new_keys.n)))
+		r = secrets_for_new(s, s->operands[0], act == VD_INPLACE_ENCRYPT ? CREDENTIAL_KEY : CREDENTIAL_NEW_KEY, &j->new_key, e);
+	return r;
+}
+
+/* ---- after ---------------------------------------------------------------------------------------------- */
+
+static void print_done(const struct job *j)
+{
+	const char *image = j->s->operands[0];
+	struct json_object *o;
+
+	if (!ui_is_json()) {
+		ui_summary("%s: %s done in place: %s converted, %s overwritten, in %.2f s", image, j->label,
+			   size_show((double)(j->report.converted + j->report.filled)).s, size_show((double)j->report.scrubbed).s,
+			   j->seconds);
+		return;
+	}
+	o = json_new();
+	json_put_text(o, "type", "summary");
+	json_put_text(o, "verb", j->label);
+	json_put_text(o, "image", image);
+	json_put_text(o, "state", "done");
+	json_put_u64(o, "converted", j->report.converted);
+	json_put_u64(o, "filled", j->report.filled);
+	json_put_u64(o, "scrubbed", j->report.scrubbed);
+	json_put(o, "seconds", json_object_new_double(j->seconds));
+	json_print(o);
+}
+
+static void end(struct job *j)
+{
+	secrets_free(&j->keys);
+	vd_key_free(j->new_key);
+}
+
+typedef int (*go_fn)(struct job *j, enum vd_inplace_act act, struct vd_error *e);
+
+static int go_start(struct job *j, enum vd_inplace_act act, struct vd_error *e)
+{
+	struct vd_job job = progress_start(j->s, j->label);
+
+	return vd_inplace_start(j->s->operands[0], act, &j->opts, &job, &j->report, e);
+}
+
+static int go_resume(struct job *j, enum vd_inplace_act act, struct vd_error *e)
+{
+	struct vd_job job = progress_start(j->s, j->label);
+
+	(void)act;
+	return vd_inplace_resume(j->s->operands[0], &j->opts, &job, &j->report, e);
+}
+
+static int go_revert(struct job *j, enum vd_inplace_act act, struct vd_error *e)
+{
+	struct vd_job job = progress_start(j->s, j->label);
+
+	(void)act;
+	return vd_inplace_revert(j->s->operands[0], &j->opts, &job, &j->report, e);
+}
+
+static int go(struct job *j, go_fn fn, enum vd_inplace_act act, struct vd_error *e)
+{
+	int r = signals_check(e);
+
+	j->report.struct_size = sizeof(j->report);
+	j->refusal = e;
+	fill_opts(j);
+	ui_status("deriving key");
+	if (r == 0)
+		r = fn(j, act, e);
+	ui_status_end();
+	j->seconds = progress_end();
+	if (r == VD_ECANCELLED && j->refused)
+		r = j->refused;
+	if (r == 0)
+		print_done(j);
+	return r;
+}
+
+static int flatten_first(struct settings *s, struct vd_error *e)
+{
+	struct keys keys = { 0 };
+	struct vd_rebase_opts o = { .struct_size = sizeof(o) };
+	struct vd_outcome outcome = { .struct_size = sizeof(outcome) };
+	struct vd_image *img = NULL;
+	struct vd_job job = progress_start(s, "flatten");
+	int r = source_open_writable(s, s->operands[0], s->format, &keys, &img, e), c;
+
+	if (r == 0 && vd_image_parent(img))
+		r = vd_backing_rebase(img, &o, &job, &outcome, e);
+	progress_end();
+	if (img) {
+		c = vd_image_close(img, r < 0 ? NULL : e);
+		r = r < 0 ? r : c;
+	}
+	secrets_free(&keys);
+	return r;
+}
+
+int inplace_start(struct settings *s, const char *label, enum vd_inplace_act act, struct vd_error *e)
+{
+	struct job j = { .s = s, .label = label };
+	int r = s->chain == CHAIN_FLATTEN ? flatten_first(s, e) : 0;
+
+	if (r == 0)
+		r = find_all_keys(&j, act, e);
+	if (r == 0)
+		r = go(&j, go_start, act, e);
+	end(&j);
+	return r;
+}
+
+int inplace_go_on(struct settings *s, enum inplace_way way, struct vd_error *e)
+{
+	struct job j = { .s = s, .label = way == INPLACE_RESUME ? "resume" : "revert" };
+	int r = find_keys(&j, e);
+
+	if (r == 0)
+		r = go(&j, way == INPLACE_RESUME ? go_resume : go_revert, 0, e);
+	end(&j);
+	return r;
+}
