@@ -22,7 +22,8 @@ LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
 OPT_PKGS := $(shell for p in libisal libdeflate liburing; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
             $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING)
-PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) json-c 2>/dev/null)
+HELPER_PKGS := $(shell for p in gnutls libcurl; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
 TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
@@ -42,6 +43,9 @@ ifeq ($(filter liburing,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out libvdisk/io/uring.c,$(LIB_SRC))
 endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c))
+# Programs for --key-command, each where the library is that it needs. What they share is protocol.c and base64.c.
+HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault)
+KMIP_MESSAGES := tools/keyhelpers/kmip_message.c tools/keyhelpers/kmip_ttlv.c
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
 SUP_SRC   := $(sort $(wildcard tests/support/*.c))
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -60,12 +64,13 @@ PROG_BIN := $(patsubst %.c,$(B)/%,$(PROG_SRC))
 REPLAY_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%.replay,$(FUZZ_SRC))
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCH_BIN := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
+HELPER_BIN := $(addprefix $(B)/,$(HELPERS))
 
 .PHONY: all help check check-run nightly nightly-run demo demo-run bench bench-run lint fuzz coverage install uninstall dist deps clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: vdisk $(SO) $(B)/libvdisk.so $(LIB_A)
+all: vdisk $(SO) $(B)/libvdisk.so $(LIB_A) $(HELPER_BIN)
 
 help:
 	@echo 'all (default)   libvdisk.so.$(SOVERSION), libvdisk.a and the vdisk command'
@@ -109,6 +114,13 @@ $(B)/installed/vdisk: $(call obj,$(TOOL_SRC)) $(SO) $(B)/libvdisk.so
 vdisk: $(B)/vdisk
 	@ln -sf $(B)/vdisk vdisk
 
+$(HELPER_BIN): $(B)/vdisk-key-%: $(B)/tools/keyhelpers/%.o $(call obj,tools/keyhelpers/protocol.c tools/keyhelpers/base64.c)
+	$(if $(Q),@echo '  LD    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-z,relro,-z,now -o $@ $^ $(shell $(PKG_CONFIG) --libs json-c $(HELPER_NEEDS))
+$(B)/vdisk-key-kmip: $(call obj,tools/keyhelpers/kmip_tls.c $(KMIP_MESSAGES))
+$(B)/vdisk-key-kmip: HELPER_NEEDS = gnutls
+$(B)/vdisk-key-vault: HELPER_NEEDS = libcurl
+
 $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LIBS) $(TEST_LIBS)
@@ -116,6 +128,10 @@ $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 $(B)/tests/unit/test_opts.o: INC = -Ilibvdisk/include -Itools
 $(B)/tests/unit/test_opts: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
 $(B)/tests/unit/test_opts: TEST_LIBS += $(TOOL_LIBS)
+# So are the messages of KMIP.
+$(B)/tests/unit/test_kmip.o $(B)/tests/fuzz/fuzz_kmip.o: INC = -I. -Itools
+$(B)/tests/unit/test_kmip $(B)/tests/fuzz/fuzz_kmip.replay: $(call obj,$(KMIP_MESSAGES))
+$(B)/fuzz/fuzz_kmip: FUZZED = -Itools $(KMIP_MESSAGES)
 
 $(B)/tests/fuzz/%.replay: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(SUP_A) $(LIB_A)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
@@ -151,7 +167,7 @@ FUZZ_SECONDS ?= 60
 $(B)/fuzz/%: tests/fuzz/%.c
 	@mkdir -p $(@D)
 	$(Q)clang -I. -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVDISK_BUILDING -O1 -g -pthread $(PKG_CFLAGS) $(HAVE) \
-	   -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(LIB_LIBS)
+	   -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(FUZZED) $(LIB_SRC) $(LIB_LIBS)
 fuzz: $(FUZZ_BIN)
 	@for f in $(FUZZ_BIN); do n=$${f##*/fuzz_}; mkdir -p $(B)/fuzz/corpus-$$n; \
 	   echo "fuzzing $$n for $(FUZZ_SECONDS) s"; \
@@ -180,6 +196,7 @@ demo-run: all
 install: all $(B)/installed/vdisk
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(B)/installed/vdisk $(DESTDIR)$(BINDIR)/vdisk
+	install -m 755 $(HELPER_BIN) $(DESTDIR)$(BINDIR)
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(VERSION)
 	ln -sf libvdisk.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(SOVERSION)
 	ln -sf libvdisk.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so
@@ -190,7 +207,7 @@ install: all $(B)/installed/vdisk
 	$(if $(DESTDIR),,ldconfig || true)
 
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/vdisk $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,vdisk $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
 	   $(addprefix $(DESTDIR)$(LIBDIR)/,libvdisk.so libvdisk.so.$(SOVERSION) libvdisk.so.$(VERSION)) \
 	   $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN_PAGES)))
 
@@ -200,7 +217,8 @@ dist:
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
-        mandoc python3 git
+        mandoc python3 git \
+        libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
 	   for p in $(DEPS); do grep -qx "$$p" $(B).deps-have || echo $$p; done; rm -f $(B).deps-have); \
