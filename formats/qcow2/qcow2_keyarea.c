@@ -61,12 +61,14 @@ static int write_area(struct vd_qcow2 *s, struct vd_bytes header, uint64_t off, 
 	return r < 0 ? r : vd_space_drain(s->space, e);
 }
 
-/* The header as it is to be, with the new area at `off`. */
-static int prepare(const struct vd_qcow2 *s, struct vd_qcow2_head *h, struct vd_bytes header, uint64_t off, struct vd_error *e)
+/* The header cluster as it is to be, with the new area at `off`. */
+static int prepare(const struct vd_qcow2 *s, struct vd_bytes header, uint64_t off, struct vd_qcow2_head *h, struct vd_error *e)
 {
 	uint8_t pointer[16];
-	int r;
+	int r = vd_qcow2_head_read(s, h, e);
 
+	if (r < 0)
+		return r;
 	vd_put_be64(pointer, off);
 	vd_put_be64(pointer + 8, header.len);
 	vd_put_be32(h->fixed + AT_CRYPT_METHOD, header.len ? 2 : 0);
@@ -75,6 +77,14 @@ static int prepare(const struct vd_qcow2 *s, struct vd_qcow2_head *h, struct vd_
 	if (r == 0)
 		r = vd_qcow2_head_put(h, QCOW2_EXT_KEY_NOTES, NULL, 0, e);
 	return r < 0 ? r : vd_qcow2_head_judge(s, h, e);
+}
+
+static int switch_to(struct vd_qcow2 *s, struct vd_bytes header, uint64_t off, struct vd_error *e)
+{
+	vd_auto_head struct vd_qcow2_head h = { 0 };
+	int r = prepare(s, header, off, &h, e);
+
+	return r < 0 ? r : vd_qcow2_head_switch(s, &h, e);
 }
 
 static void release(struct vd_qcow2 *s, uint64_t off, uint64_t len)
@@ -96,8 +106,8 @@ static int free_old(struct vd_qcow2 *s, uint64_t off, uint64_t len, struct vd_er
 	return vd_hint(e, VD_EPOISONED, "make sure that the image's disk works: the old LUKS header may be left in the file");
 }
 
-/* Into an area of its own and into force. */
-static int bring_in(struct vd_qcow2 *s, struct vd_qcow2_head *h, struct vd_bytes header, struct vd_error *e)
+/* Into an area of its own and into force. The refcount table may move on the way, so the header is read anew. */
+static int bring_in(struct vd_qcow2 *s, struct vd_bytes header, struct vd_error *e)
 {
 	uint64_t off = 0;
 	int r = vd_qcow2_alloc_stretch(s, clusters_len(s, header.len) / s->cluster_size, &off, e);
@@ -106,9 +116,7 @@ static int bring_in(struct vd_qcow2 *s, struct vd_qcow2_head *h, struct vd_bytes
 		return r;
 	r = write_area(s, header, off, e);
 	if (r == 0)
-		r = prepare(s, h, header, off, e);
-	if (r == 0)
-		r = vd_qcow2_head_switch(s, h, e);
+		r = switch_to(s, header, off, e);
 	/* Unless it may be in force. */
 	if (r < 0 && r != VD_EPOISONED)
 		release(s, off, header.len);
@@ -118,16 +126,14 @@ static int bring_in(struct vd_qcow2 *s, struct vd_qcow2_head *h, struct vd_bytes
 int vd_qcow2_set_key_area(void *st, struct vd_bytes header, struct vd_error *e)
 {
 	struct vd_qcow2 *s = st;
-	vd_auto_head struct vd_qcow2_head h = { 0 };
+	vd_auto_head struct vd_qcow2_head tried = { 0 };
 	uint64_t old_off = s->key_area_off, old_len = s->key_area_len;
 	int r = header.len ? judge(s, e) : 0;
 
 	if (r == 0)
-		r = vd_qcow2_head_read(s, &h, e);
-	if (r == 0)
-		r = prepare(s, &h, header, 0, e);
+		r = prepare(s, header, 0, &tried, e);
 	if (r < 0)
 		return r;
-	r = header.len ? bring_in(s, &h, header, e) : vd_qcow2_head_switch(s, &h, e);
+	r = header.len ? bring_in(s, header, e) : switch_to(s, header, 0, e);
 	return r < 0 ? r : free_old(s, old_off, old_len, e);
 }

@@ -2,6 +2,7 @@
 /* Decrypts and encrypts in place, and has the driver say so. */
 #include "tests/support/recrypt.h"
 
+#include "libvdisk/base/checked.h"
 #include "libvdisk/core/shape.h"
 #include "tests/support/hostwalk.h"
 
@@ -43,13 +44,18 @@ static void turn(struct vd_image *img, const struct vd_host_run *run, const stru
 	free(bytes);
 }
 
-void recrypt_data(struct vd_image *img, const struct vd_layer *from, const struct vd_layer *to)
+void recrypt_data(struct vd_image *img, uint64_t end, const struct vd_layer *from, const struct vd_layer *to)
 {
 	walk_host(img, 64);
 	assert_int_equal(walked.n_findings, 0);
-	for (size_t i = 0; i < walked.n; i++)
-		if (walked.runs[i].owner == VD_OWNER_DATA || walked.runs[i].owner == VD_OWNER_VMSTATE)
-			turn(img, &walked.runs[i], from, to);
+	for (size_t i = 0; i < walked.n; i++) {
+		struct vd_host_run run = walked.runs[i];
+
+		if (run.off >= end || (run.owner != VD_OWNER_DATA && run.owner != VD_OWNER_VMSTATE))
+			continue;
+		run.len = vd_min_u64(run.len, end - run.off);
+		turn(img, &run, from, to);
+	}
 	walk_free();
 }
 

@@ -20,8 +20,8 @@ void recrypt_free(struct recrypt *c);
 
 /* A handle for changes of shape and tables, which has the data file, too. */
 struct vd_image *recrypt_open(unsigned flags);
-/* All data in place; NULL: plain. */
-void recrypt_data(struct vd_image *img, const struct vd_layer *from, const struct vd_layer *to);
+/* All data in place, in each file up to `end`; NULL: plain. */
+void recrypt_data(struct vd_image *img, uint64_t end, const struct vd_layer *from, const struct vd_layer *to);
 /* The driver's set_key_area; NULL: none. */
 int recrypt_set(struct vd_image *img, const struct recrypt *c, struct vd_error *e);
 

@@ -42,11 +42,11 @@ static void restart(struct model *m)
 }
 
 /* An image of the kind with holes, zeros and data; encrypted is what it will be. */
-static bool prepare(const char *kind, struct variant *v, struct model *m)
+static bool prepare_own(const struct variant *kind, struct variant *v, struct model *m)
 {
 	struct vd_image *img;
 
-	*v = *variant_named(kind);
+	*v = *kind;
 	model_init(m, v->size, 7);
 	if (!variant_make(v, m))
 		return false;
@@ -56,6 +56,11 @@ static bool prepare(const char *kind, struct variant *v, struct model *m)
 	model_zero(m, img, m->size / 3, m->size / 8);
 	disk_close(img);
 	return true;
+}
+
+static bool prepare(const char *kind, struct variant *v, struct model *m)
+{
+	return prepare_own(variant_named(kind), v, m);
 }
 
 static void expect_content(const struct variant *v, const struct model *m)
@@ -76,7 +81,7 @@ static void encrypt(const struct recrypt *to)
 	struct vd_image *img = recrypt_open(0);
 	struct vd_error e;
 
-	recrypt_data(img, NULL, &to->layer);
+	recrypt_data(img, UINT64_MAX, NULL, &to->layer);
 	expect_ok(recrypt_set(img, to, &e), &e);
 	assert_int_equal(img->info.encryption, VD_ENCRYPTED_LUKS);
 	assert_int_equal(img->info.key_area_len, to->header_len);
@@ -110,6 +115,29 @@ static void an_image_of_any_kind_becomes_encrypted(void **state)
 		recrypt_free(&to);
 		restart(&m);
 	}
+}
+
+/* The key area is more than the refcount table reaches. */
+static void the_refcount_table_may_move(void **state)
+{
+	static const struct variant small = {
+		"qcow2 512 refcount 64", &vd_format_qcow2, 0, 64 << 10, 512, { .cluster_size = 512, .refcount_bits = 64 },
+	};
+	struct recrypt to;
+	struct variant v;
+	struct model m;
+	uint64_t table;
+
+	(void)state;
+	assert_true(prepare_own(&small, &v, &m));
+	table = bytes_get("d", QCOW2_AT_REFT_OFF, 8);
+	recrypt_init(&to);
+	encrypt(&to);
+	assert_true(bytes_get("d", QCOW2_AT_REFT_OFF, 8) != table);
+	v.flags |= VARIANT_LUKS;
+	expect_content(&v, &m);
+	recrypt_free(&to);
+	model_free(&m);
 }
 
 /* What is known of bitmaps stays: the disk is the same. */
@@ -180,7 +208,7 @@ static void turn_to(const struct variant *v, const struct recrypt *to, unsigned 
 	keyed->layer.cipher = NULL;
 	disk_close(keyed);
 	img = recrypt_open(flags);
-	recrypt_data(img, &from, to ? &to->layer : NULL);
+	recrypt_data(img, UINT64_MAX, &from, to ? &to->layer : NULL);
 	expect_ok(recrypt_set(img, to, &e), &e);
 	assert_int_equal(img->info.key_notes.len, 0);
 	disk_close(img);
@@ -245,7 +273,7 @@ static void the_same_handle_goes_on(void **state)
 	expect_ok(recrypt_set(img, &to, &e), &e);
 	expect_ok(recrypt_set(img, NULL, &e), &e);
 	expect_ok(recrypt_set(img, NULL, &e), &e);
-	recrypt_data(img, NULL, &to.layer);
+	recrypt_data(img, UINT64_MAX, NULL, &to.layer);
 	expect_ok(recrypt_set(img, &to, &e), &e);
 	expect_ok(vd_snapshot_create(img, "later", &e), &e);
 	disk_close(img);
@@ -396,7 +424,7 @@ static void prepare_ciphertext(const char *kind, struct variant *v, struct model
 
 	assert_true(prepare(kind, v, m));
 	img = recrypt_open(0);
-	recrypt_data(img, NULL, &to->layer);
+	recrypt_data(img, UINT64_MAX, NULL, &to->layer);
 	disk_close(img);
 	model_init(cipher, v->size, 1);
 	img = variant_open(v, 0);
@@ -491,6 +519,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(an_image_of_any_kind_becomes_encrypted, start, stop),
+		cmocka_unit_test_setup_teardown(the_refcount_table_may_move, start, stop),
 		cmocka_unit_test_setup_teardown(bitmaps_stay, start, stop),
 		cmocka_unit_test_setup_teardown(an_encrypted_image_becomes_plain, start, stop),
 		cmocka_unit_test_setup_teardown(another_key_takes_the_place_of_the_first, start, stop),
