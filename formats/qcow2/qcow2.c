@@ -228,6 +228,7 @@ const struct vd_format vd_format_qcow2 = {
 	.amend = vd_qcow2_amend,
 	.set_backing = vd_qcow2_set_backing,
 	.set_key_area = vd_qcow2_set_key_area,
+	.unpack = &vd_qcow2_unpack_ops,
 	.keep_notes = vd_qcow2_keep_notes,
 	.empty = vd_qcow2_empty,
 	.forecast = vd_qcow2_forecast,

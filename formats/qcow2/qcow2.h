@@ -200,6 +200,8 @@ void vd_qcow2_parse(const struct vd_qcow2 *s, const uint8_t *entry, struct vd_qc
 /* The same, judged. guest_off: of the cluster; entry_off: where the entry was read. */
 int vd_qcow2_decode(const struct vd_qcow2 *s, const uint8_t *entry, uint64_t guest_off, uint64_t entry_off,
 		 struct vd_qcow2_cluster *c, struct vd_error *e) VD_MUST_CHECK;
+/* The other way round. */
+void vd_qcow2_encode(const struct vd_qcow2 *s, const struct vd_qcow2_cluster *c, uint8_t *entry);
 /* The subclusters of one cluster that guest bytes [from, to) touch; at least one. */
 uint32_t vd_qcow2_sub_bits(const struct vd_qcow2 *s, uint64_t cluster_off, uint64_t from, uint64_t to);
 /*
@@ -224,6 +226,8 @@ int vd_qcow2_alloc_stretch(struct vd_qcow2 *s, uint64_t n, uint64_t *host_off, s
 /* Room for a compressed cluster of len bytes, at any byte: neighbours share clusters. */
 int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off,
 			  struct vd_error *e) VD_MUST_CHECK;
+/* So many owners more for a cluster that has one. */
+int vd_qcow2_share(struct vd_qcow2 *s, uint64_t host_off, uint64_t n_more, struct vd_error *e) VD_MUST_CHECK;
 /* One owner less for each cluster of a range that nothing points to; with scrubbing by way of the quarantine. */
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e);
@@ -256,6 +260,9 @@ int vd_qcow2_keep_notes(void *st, const char *text, struct vd_error *e);
 
 /* qcow2_keyarea.c */
 int vd_qcow2_set_key_area(void *st, struct vd_bytes header, struct vd_error *e);
+
+/* qcow2_unpack.c */
+extern const struct vd_unpack_ops vd_qcow2_unpack_ops;
 
 /* qcow2_overlay.c */
 int vd_qcow2_set_backing(void *st, const char *name, const char *format, struct vd_error *e);

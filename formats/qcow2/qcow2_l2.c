@@ -151,7 +151,7 @@ static uint64_t encode_packed(const struct vd_qcow2 *s, const struct vd_qcow2_cl
 	return QCOW2_COMPRESSED | more_sectors << off_bits | c->host_off;
 }
 
-static void encode(const struct vd_qcow2 *s, const struct vd_qcow2_cluster *c, uint8_t *entry)
+void vd_qcow2_encode(const struct vd_qcow2 *s, const struct vd_qcow2_cluster *c, uint8_t *entry)
 {
 	uint64_t word = c->is_packed ? encode_packed(s, c) : c->host_off | (c->is_copied ? QCOW2_COPIED : 0);
 
@@ -268,7 +268,7 @@ int vd_qcow2_l2_rewrite(struct vd_qcow2 *s, uint64_t l2_off, uint64_t guest_off,
 			r = vd_qcow2_decode(s, old_raw + at, cluster_off, entry_off + at, &old, e);
 			new = old;
 			change(s, ctx, cluster_off, &new);
-			encode(s, &new, raw + at);
+			vd_qcow2_encode(s, &new, raw + at);
 			if (r == 0)
 				give_up(s, &old, &new, &pending);
 		}

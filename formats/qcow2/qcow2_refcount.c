@@ -91,8 +91,9 @@ static int store(struct vd_qcow2 *s, const struct window *w, uint64_t cluster, u
 
 /* ---- counting ------------------------------------------------------------------------------------------- */
 
-/* A change of counts by one. */
+/* A change of counts. */
 struct change {
+	uint64_t by;
 	bool up;
 	bool to_host;
 	struct vd_space_batch *last;    /* down: not NULL takes the clusters that have no other owner, which they keep */
@@ -116,15 +117,15 @@ static int last_owner_goes(struct vd_qcow2 *s, uint64_t cluster, const struct ch
 static int step(struct vd_qcow2 *s, struct window *w, uint64_t cluster, const struct change *c, struct vd_error *e)
 {
 	uint32_t order = s->h.refcount_order;
-	uint64_t count = count_in(s, w, cluster);
+	uint64_t count = count_in(s, w, cluster), now;
 
-	if (count == (c->up ? vd_qcow2_count_max(order) : 0))
+	if (c->by > (c->up ? vd_qcow2_count_max(order) - count : count))
 		return vd_qcow2_corrupt(s, e, w->at,
-					"the refcount of the cluster at %" PRIu64 " is %" PRIu64 " and should go %s",
-				     cluster * s->cluster_size, count, c->up ? "up" : "down");
-	if (!c->last || count > 1)
-		vd_qcow2_count_put(w->raw, cluster - w->first, order, c->up ? count + 1 : count - 1);
-	return !c->up && count == 1 ? last_owner_goes(s, cluster, c, e) : 0;
+					"the refcount of the cluster at %" PRIu64 " is %" PRIu64 " and should go %s by %" PRIu64,
+				     cluster * s->cluster_size, count, c->up ? "up" : "down", c->by);
+	now = c->up ? count + c->by : count - c->by;
+	vd_qcow2_count_put(w->raw, cluster - w->first, order, now || !c->last ? now : 1);
+	return now ? 0 : last_owner_goes(s, cluster, c, e);
 }
 
 static int adjust(struct vd_qcow2 *s, uint64_t cluster, uint64_t n, const struct change *c, struct vd_error *e)
@@ -159,7 +160,9 @@ static int drop(struct vd_qcow2 *s, const struct vd_range *range, struct vd_spac
 	uint64_t first = range->host_off / s->cluster_size;
 	uint64_t end = (range->host_off + range->len - 1) / s->cluster_size + 1;
 
-	return adjust(s, first, end - first, &(struct change){ .to_host = range->to_host, .last = last }, e);
+	struct change c = { .by = range->owners ? range->owners : 1, .to_host = range->to_host, .last = last };
+
+	return adjust(s, first, end - first, &c, e);
 }
 
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e)
@@ -328,7 +331,12 @@ static int add_block(struct vd_qcow2 *s, uint64_t block, struct vd_error *e)
 	return r < 0 ? r : link_block(s, block, off, e);
 }
 
-static const struct change one_more = { .up = true };
+static const struct change one_more = { .by = 1, .up = true };
+
+int vd_qcow2_share(struct vd_qcow2 *s, uint64_t host_off, uint64_t n_more, struct vd_error *e)
+{
+	return n_more ? adjust(s, host_off / s->cluster_size, 1, &(struct change){ .by = n_more, .up = true }, e) : 0;
+}
 
 /* ---- giving out ----------------------------------------------------------------------------------------- */
 

@@ -253,5 +253,5 @@ int vd_qcow2_walk(void *st, struct vd_window *w, struct vd_error *e)
 			.len = s->h.size, .parent_off = VD_HOST_NOWHERE, .refs = 1, .owner = VD_OWNER_DATA,
 		}, e);
 	r = vd_qcow2_visit(s, &v, e);
-	return r < 0 || w->each ? r : walk_accounts(&x, e);
+	return r < 0 || w->list ? r : walk_accounts(&x, e);
 }

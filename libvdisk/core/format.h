@@ -227,6 +227,23 @@ struct vd_bitmap_ops {
 	int (*enact)(void *st, struct vd_error *e);
 };
 
+/*
+ * For conversion in place: packed units become plain ones, in every view at once. All run under the conditions of
+ * reserve(), alone on the handle.
+ */
+struct vd_unpack_ops {
+	/* Space in file 0 that nothing leads to: at most *n units side by side from *host_off on; *n becomes how many, at least 1. */
+	int (*take)(void *st, uint64_t *n, uint64_t *host_off, struct vd_error *e);
+	/*
+	 * Links one unit of it, of which the core has written all bytes, memory only: the n entries that lead to one packed unit,
+	 * all there are, as walk() claims them (without `each`), lead to host_off from here on. What they led to is released.
+	 * A failure poisons the handle.
+	 */
+	int (*relink)(void *st, const struct vd_claim *entries, size_t n, uint64_t host_off, struct vd_error *e);
+	/* Takes n units back that were not linked; may leak them. */
+	void (*give_back)(void *st, uint64_t host_off, uint64_t n);
+};
+
 struct vd_format {
 	const char *name;
 	const char *alias;              /* what peers call it, if they call it otherwise */
@@ -313,6 +330,7 @@ struct vd_format {
 	 * taken for encrypted; without one (len 0), for plain. What was the header before is released. NULL: the format has no place for it.
 	 */
 	int (*set_key_area)(void *st, struct vd_bytes header, struct vd_error *e);
+	const struct vd_unpack_ops *unpack;     /* NULL: what is packed stays so */
 	/* Keeps a text about the key area's slots, in place of the one before. NULL: no place. */
 	int (*keep_notes)(void *st, const char *text, struct vd_error *e);
 	/* What create() would make, before it is made: from the options and the size alone. NULL: not known. */

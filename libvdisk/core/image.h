@@ -5,6 +5,7 @@
  * Files: image.c opens, creates, commits and closes; chain.c finds parents; layer.c has the encryption between guest
  * and map; read.c and write.c move payload, zero.c makes zeros; flush.c makes it durable, freeing.c ends quarantines;
  * extents.c and info.c report; host.c and scrub.c look at the host's files (window.c, cover.c);
+ * inplace_unpack.c is a pass of conversion in place;
  * shape.c, snapshot.c, resize.c, bitmap.c, keyslots.c and keyheader.c change the image as a whole, rebase.c and
  * mergedown.c its chain; check.c checks and mends it; copy.c and compare.c are the long jobs; queue.c does what read.c,
  * write.c and flush.c do beside its caller; archive.c finds the disk in a package, package.c writes one around a new
@@ -124,6 +125,9 @@ int vd_extents(struct vd_image *img, uint64_t off, uint64_t len, struct vd_exten
 
 /* read.c: with the control lock held, or on a handle that nobody else has. Bytes past the end of the disk read as zeros. */
 int vd_read(struct vd_image *img, void *buf, size_t len, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
+
+/* What a PACKED run's stream expands to, all of it: unit_len bytes. */
+int vd_read_unit(struct vd_image *img, const struct vd_run *mapped, uint8_t *unit, struct vd_error *e) VD_MUST_CHECK;
 
 /*
  * write.c: the two halves of a write, for copy.c, whose workers reserve in guest order and write in any. The caller

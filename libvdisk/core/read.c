@@ -55,35 +55,40 @@ static int unframe(struct vd_image *img, struct vd_run *run, const uint8_t *pack
 	return r;
 }
 
-/* A format that encrypts itself packs in clear; in a container packed units hold its ciphertext. */
-static int read_packed(struct vd_image *img, const struct vd_run *mapped, uint64_t skip, uint8_t *buf, size_t len,
-		       uint64_t guest_off, struct vd_error *e)
+int vd_read_unit(struct vd_image *img, const struct vd_run *mapped, uint8_t *unit, struct vd_error *e)
 {
-	vd_auto_free uint8_t *packed = NULL, *unit = NULL;
+	vd_auto_free uint8_t *packed = NULL;
 	struct vd_run own = *mapped, *run = &own;
-	struct vd_bytes stream;
-	uint64_t into = run->guest_off + skip - run->unit_off;
-	bool direct = into == 0 && len == run->unit_len;
+	struct vd_bytes stream = { 0 };
 	int r = vd_alloc_buffer(run->host_len, &packed, e);
 
+	if (r == 0)
+		r = vd_set_pread(img->set, run->file, packed, run->host_len, run->host_off, e);
+	if (r == 0)
+		r = unframe(img, run, packed, &stream, e);
 	if (r < 0)
 		return r;
-	if (!direct) {
-		r = vd_alloc_buffer(run->unit_len, &unit, e);
-		if (r < 0)
-			return r;
-	}
-	r = vd_set_pread(img->set, run->file, packed, run->host_len, run->host_off, e);
-	if (r < 0)
-		return r;
-	r = unframe(img, run, packed, &stream, e);
-	if (r < 0)
-		return r;
-	r = vd_codec_unpack_some(img->codec, run->codec, direct ? buf : unit, run->unit_len,
-				 run->unit_least ? run->unit_least : run->unit_len, stream.p, stream.len, e);
+	r = vd_codec_unpack_some(img->codec, run->codec, unit, run->unit_len, run->unit_least ? run->unit_least : run->unit_len,
+				 stream.p, stream.len, e);
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: compressed cluster at host offset %llu: ",
 				       vd_set_name(img->set, run->file), (unsigned long long)run->host_off);
+	return 0;
+}
+
+/* A format that encrypts itself packs in clear; in a container packed units hold its ciphertext. */
+static int read_packed(struct vd_image *img, const struct vd_run *run, uint64_t skip, uint8_t *buf, size_t len,
+		       uint64_t guest_off, struct vd_error *e)
+{
+	vd_auto_free uint8_t *unit = NULL;
+	uint64_t into = run->guest_off + skip - run->unit_off;
+	bool direct = into == 0 && len == run->unit_len;
+	int r = direct ? 0 : vd_alloc_buffer(run->unit_len, &unit, e);
+
+	if (r == 0)
+		r = vd_read_unit(img, run, direct ? buf : unit, e);
+	if (r < 0)
+		return r;
 	if (!direct)
 		memcpy(buf, unit + into, len);
 	if (!img->layer.is_container)

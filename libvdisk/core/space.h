@@ -16,6 +16,7 @@
 struct vd_range {
 	uint32_t file;
 	uint64_t host_off, len;
+	uint32_t owners;                /* so many give it up at once; 0: one */
 	bool to_host;                   /* was discarded: the host gets the space back */
 };
 

@@ -198,7 +198,7 @@ int vd_window_claim(struct vd_window *w, const struct vd_claim *c, struct vd_err
 
 	if (!c->len || !vd_window_meets(w, c->host_off, c->len) || w->is_crowded)
 		return 0;
-	if (w->each)
+	if (w->list)
 		return w->list(w->list_ctx, c, e);
 	if (last && continues(last, c)) {
 		last->len += c->len;

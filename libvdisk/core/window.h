@@ -52,7 +52,7 @@ struct vd_window {
 	/* For the driver to read. */
 	uint32_t file;                  /* index in the set */
 	uint64_t start, end;            /* of that file; end <= its size */
-	bool each;                      /* claim each entry by itself, refs 1: somebody lists them */
+	bool each;                      /* claim each entry once for each view, refs 1 */
 
 	/* The core's. */
 	struct vd_claim *claims;        /* sorted by vd_window_settle() */
@@ -67,7 +67,7 @@ struct vd_window {
 	size_t n_dead;
 	uint64_t n_findings;
 	struct vd_error first_finding;
-	int (*list)(void *ctx, const struct vd_claim *c, struct vd_error *e);   /* with `each` */
+	int (*list)(void *ctx, const struct vd_claim *c, struct vd_error *e);   /* not NULL: takes the claims, none is kept */
 	void *list_ctx;
 };
 
@@ -91,7 +91,7 @@ static inline bool vd_window_meets(const struct vd_window *w, uint64_t off, uint
 
 /* ---- for the core --------------------------------------------------------------------------------------- */
 
-/* [start, end) of a file; start at a multiple of VD_WINDOW_ALIGN unless `each`. */
+/* [start, end) of a file; start at a multiple of VD_WINDOW_ALIGN unless there is `list`. */
 void vd_window_init(struct vd_window *w, uint32_t file, uint64_t start, uint64_t end);
 /* After the driver's walk: sorted by offset, equal ranges made one. */
 void vd_window_settle(struct vd_window *w);
