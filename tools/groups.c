@@ -149,7 +149,7 @@ const struct opt_group opts_output = { "Output", output };
 
 static const struct opt compress[] = {
 	{ .name = "compress", .letter = 'c', .kind = OPT_FLAG, .where = WHERE(compress),
-	  .help = "compress it (qcow2, vmdk as a stream; never with encryption)" },
+	  .help = "compress it (qcow2, but not with encryption; vmdk as a stream)" },
 	{ 0 },
 };
 const struct opt_group opts_compress = { "Output", compress };

@@ -52,7 +52,8 @@ static int judge_request(struct transfer *t, struct vd_error *e)
 		      !strcmp(t->format, "luks");
 	if (s->made.backing_file)
 		return fail(e, VD_EUNSUPPORTED, "%s writes whole disks: backing_file is for vdisk create", t->label);
-	if (t->encrypt && s->compress) {
+	/* A container inside a stream is ciphertext before anything packs it. */
+	if (t->encrypt && s->compress && strcmp(t->format, "vmdk") != 0) {
 		fail(e, VD_EUNSUPPORTED, "both compressed and encrypted cannot be: compressed clusters are stored in clear");
 		return fail_hint(e, VD_EUNSUPPORTED, "leave out -c");
 	}

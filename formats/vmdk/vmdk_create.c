@@ -101,8 +101,6 @@ static int judge_size(const struct plan *p, struct vd_error *e)
 			       p->kind->name, max);
 	if (p->kind->is_split && (p->c->size - 1) / PART_BYTES >= VMDK_EXTENTS_MAX)
 		return vd_fail(e, VD_EARG, "a disk of %" PRIu64 " bytes has too many extents", p->c->size);
-	if (p->kind->is_stream && p->o->key)
-		return vd_fail(e, VD_EUNSUPPORTED, "a stream-optimized disk cannot be encrypted: ciphertext does not compress");
 	return 0;
 }
 

@@ -234,23 +234,12 @@ static void add_part(struct worker *w, const struct part *new)
 		w->parts[w->n_parts++] = *new;
 }
 
-/* What one unit may take packed: where it can be stored plain, less than itself; else what deflate can lose, and more. */
-static size_t packed_max(const struct copy *c)
-{
-	return c->dst->info.packs_only ? c->granule + c->granule / 64 + 128 : c->granule - 1;
-}
-
 /* Packs the unit at `bytes`, if that makes it smaller, to *used in the worker's other buffer. */
 static int pack(struct worker *w, struct part *part, size_t *used, struct vd_error *e)
 {
-	struct vd_image *dst = w->c->dst;
 	size_t len = 0;
-	int r = vd_codec_pack(dst->codec, dst->info.codec, w->packed + *used, packed_max(w->c), part->bytes, w->c->granule,
-			      &len, e);
+	int r = vd_write_pack(w->c->dst, part->bytes, part->len, part->off, w->packed + *used, &len, e);
 
-	if (r == 0 && !len && dst->info.packs_only)
-		return vd_fail(e, VD_EIO, "%s: a unit at %llu became too large when it was packed", dst->path,
-			       (unsigned long long)part->off);
 	if (r < 0 || !len)
 		return r;
 	part->bytes = w->packed + *used;
@@ -421,7 +410,7 @@ static int worker_init(struct worker *w, struct copy *c, struct vd_error *e)
 	if (r == 0)
 		r = vd_alloc(c->piece_max / c->granule, sizeof(*w->parts), &w->parts, e);
 	if (r == 0 && c->packs)
-		r = vd_alloc_buffer(c->piece_max / c->granule * (packed_max(c) + 1), &w->packed, e);
+		r = vd_alloc_buffer(c->piece_max / c->granule * vd_write_pack_room(c->dst), &w->packed, e);
 	return r;
 }
 
@@ -468,7 +457,8 @@ static int judge(const struct vd_image *src, const struct vd_image *dst, bool co
 	if (dst->size < src->size)
 		return vd_fail(e, VD_EARG, "%s has %llu bytes, too few for the %llu of %s", dst->path,
 			       (unsigned long long)dst->size, (unsigned long long)src->size, src->path);
-	if (compress && dst->layer.encryption) {
+	/* A container is ciphertext before it is packed; a format that encrypts itself packs in clear. */
+	if (compress && dst->layer.encryption && !dst->layer.is_container) {
 		vd_fail(e, VD_EUNSUPPORTED, "%s: compressed and encrypted together is not possible", dst->path);
 		return vd_hint(e, VD_EUNSUPPORTED, "leave out one of them: compressed clusters would be stored in clear");
 	}

@@ -51,6 +51,10 @@ int vd_create_judge(const struct vd_create_opts *o, bool encrypted, const struct
 		*format = vd_registry_find(!strcmp(o->format, "luks") ? "raw" : is_package(o) ? "vmdk" : o->format);
 	if (!*format || !(*format)->create)
 		return vd_fail(e, VD_EUNSUPPORTED, "format '%s' cannot be created", o->format);
+	if (is_package(o) && encrypted) {
+		vd_fail(e, VD_EUNSUPPORTED, "a package is not encrypted: who imports it has no place for a key");
+		return vd_hint(e, VD_EUNSUPPORTED, "the disk alone can be: vmdk, compressed or not");
+	}
 	if (*format == &vd_format_raw && (o->backing_file || o->data_file))
 		return vd_fail(e, VD_EUNSUPPORTED, "raw has neither a backing file nor a data file");
 	if (o->backing_file && !o->backing_format) {
@@ -145,6 +149,22 @@ static int add_part(void *ctx, const char *name, struct vd_error *e)
 	return r;
 }
 
+/* One unit of the header, of which the driver takes none but packed ones. */
+static int store_packed(struct vd_image *img, const uint8_t *unit, uint64_t at, struct vd_error *e)
+{
+	struct vd_resv v = { .off = at, .len = vd_min_u64(img->info.unit, img->info.size - at) };
+	vd_auto_free uint8_t *packed = NULL;
+	size_t len = 0;
+	int r = vd_alloc_buffer(vd_write_pack_room(img), &packed, e);
+
+	if (r == 0)
+		r = vd_codec_pack(img->codec, img->info.codec, packed, vd_write_pack_room(img), unit, img->info.unit, &len, e);
+	v.packed_len = len;
+	if (r == 0)
+		r = vd_write_reserve(img, &v, e);
+	return r < 0 ? r : vd_write_complete(img, &v, packed, e);
+}
+
 /*
  * The header of a container is the first content of the disk. The driver's room for it may be larger than the header: the
  * rest are zeros, in which a LUKS container has nothing, or noise anyway.
@@ -160,7 +180,9 @@ static int store_container(struct vd_image *img, struct vd_bytes header, struct 
 	if (r < 0)
 		return r;
 	memcpy(unit, header.p, header.len);
-	for (uint64_t at = 0; at < whole;) {
+	for (uint64_t at = 0; img->info.packs_only && at < whole && r == 0; at += img->info.unit)
+		r = vd_is_zero(unit + at, img->info.unit) ? 0 : store_packed(img, unit + at, at, e);
+	for (uint64_t at = 0; !img->info.packs_only && at < whole;) {
 		struct vd_resv v = { .off = at, .len = vd_min_u64(whole, img->info.size) - at };
 
 		r = vd_write_reserve(img, &v, e);
@@ -175,7 +197,7 @@ static int store_container(struct vd_image *img, struct vd_bytes header, struct 
 			return r;
 		at += v.covered;
 	}
-	return 0;
+	return r;
 }
 
 static int lay_out(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, uint64_t size,

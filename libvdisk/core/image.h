@@ -138,6 +138,13 @@ int vd_write_reserve(struct vd_image *img, struct vd_resv *v, struct vd_error *e
 int vd_write_complete(struct vd_image *img, struct vd_resv *v, const void *buf, struct vd_error *e) VD_MUST_CHECK;
 /* The same with a buffer that may be overwritten: it is encrypted where it is, which saves the copy. */
 int vd_write_complete_scratch(struct vd_image *img, struct vd_resv *v, void *buf, struct vd_error *e) VD_MUST_CHECK;
+/*
+ * One unit (info.unit bytes, of which the disk has len, from guest_off on) as it is stored packed, in at most
+ * vd_write_pack_room() bytes: of a container its ciphertext, to which buf is turned. *packed_len 0: it becomes no smaller.
+ */
+size_t vd_write_pack_room(const struct vd_image *img);
+int vd_write_pack(struct vd_image *img, uint8_t *buf, size_t len, uint64_t guest_off, uint8_t *packed, size_t *packed_len,
+		  struct vd_error *e) VD_MUST_CHECK;
 int vd_write_publish(struct vd_image *img, struct vd_resv *v, struct vd_error *e) VD_MUST_CHECK;
 void vd_write_cancel(struct vd_image *img, struct vd_resv *v);
 /* The range that a write of [off, off+len) may touch, for its writer alone. */

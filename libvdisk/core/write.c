@@ -252,6 +252,28 @@ int vd_write_complete_scratch(struct vd_image *img, struct vd_resv *v, void *buf
 	return complete(img, v, buf, buf, e);
 }
 
+/* Where a unit can be stored plain, less than itself; else what deflate can lose, and more. */
+size_t vd_write_pack_room(const struct vd_image *img)
+{
+	size_t unit = img->info.unit;
+
+	return img->info.packs_only ? unit + unit / 64 + 128 : unit - 1;
+}
+
+int vd_write_pack(struct vd_image *img, uint8_t *buf, size_t len, uint64_t guest_off, uint8_t *packed, size_t *packed_len,
+		  struct vd_error *e)
+{
+	int r = img->layer.is_container ? vd_layer_encrypt(&img->layer, buf, len, guest_off, 0, e) : 0;
+
+	*packed_len = 0;
+	if (r == 0)
+		r = vd_codec_pack(img->codec, img->info.codec, packed, vd_write_pack_room(img), buf, img->info.unit, packed_len, e);
+	if (r == 0 && !*packed_len && img->info.packs_only)
+		r = vd_fail(e, VD_EIO, "%s: the unit at %llu became too large when it was packed", img->path,
+			    (unsigned long long)guest_off);
+	return r;
+}
+
 void vd_write_hold(struct vd_image *img, struct vd_rangehold *h, uint64_t off, uint64_t len)
 {
 	uint64_t unit = vd_max_u64(img->info.fill_unit, img->layer.encryption ? img->layer.sector_size : 1);

@@ -27,6 +27,9 @@ check "a LUKS1 container by its own name" there_and_back $fast -O luks
 check "a LUKS2 container" there_and_back $fast2 -O raw --type luks2
 check "a LUKS2 container with sectors of 4096" there_and_back $fast2 -O raw --type luks2 --sector-size 4096
 
+check "a container in a VMDK stream" there_and_back $fast -O vmdk -c
+check "one of LUKS2" there_and_back $fast2 -O vmdk -c --type luks2
+
 check "qcow2 is the default" "$VDISK" encrypt $fast --key-file key disk.raw e.qcow2
 grep -q '^e.qcow2: qcow2, encrypted, disk of 3 MiB, ' "$stdout"
 claim "and is said to be"

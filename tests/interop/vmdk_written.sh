@@ -117,6 +117,17 @@ truncate -s 20M mirror.raw
 check "qemu reads its own disk, larger" is_disk parts.vmdk mirror.raw
 check "and the flat one" is_disk flat.vmdk mirror.raw
 
+# A container in a stream: encrypted, then packed.
+printf secret > key
+for type in luks1 luks2; do
+	rm -f x.vmdk
+	check "$type in a stream" "$VDISK" encrypt -q --key-file key --type $type --pbkdf-iterations $([ $type = luks1 ] && echo 1000 || echo 4) -c -O vmdk disk.raw x.vmdk
+	check "its tables are sound" "$VDISK" check -q x.vmdk
+	[ $type = luks1 ] || continue
+	check "qemu opens the container in it" opens_as driver=luks,key-secret=s,file.driver=vmdk,file.file.filename=x.vmdk disk.raw
+	check "no line of the text is left in the file" holds_no 'packs well' x.vmdk
+done
+
 # What is only read.
 rm -f x*.vmdk
 qemu-img convert -f raw -O vmdk -o subformat=streamOptimized disk.raw x.vmdk

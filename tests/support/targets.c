@@ -34,6 +34,7 @@ const struct target targets[] = {
 	{ "vmdk flat", VMDK, false, false, { .subformat = "monolithicFlat" } },
 	{ "vmdk in parts", VMDK, false, false, { .subformat = "twoGbMaxExtentSparse" } },
 	{ "vmdk stream", VMDK, false, true, { .subformat = "streamOptimized" } },
+	{ "vmdk stream luks1", VMDK, true, true, { .subformat = "streamOptimized", .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "vmdk luks1", VMDK, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
 	{ "vhdx", VHDX, false, false, { 0 } },
 	{ "vhdx luks1", VHDX, true, false, { .luks_type = VD_LUKS1, .kdf = KDF } },
