@@ -7,6 +7,7 @@
  *   stanza  = "-> X25519 " base64(share) "\n" base64(wrapped file key) "\n"
  *   payload = chunks of 64 KiB by ChaCha20-Poly1305; a secret is one, the last: nonce counter 0, last byte 1
  */
+#include "keys/base64.h"
 #include "keys/bech32.h"
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
@@ -22,23 +23,6 @@
 #define FILE_KEY 16
 #define STANZA_MAX 128          /* bytes of one stanza: 10 + 43 + 1 + 43 + 1 */
 #define INTRO "age-encryption.org/v1\n"
-
-/* Standard alphabet without padding (RFC 4648, 4); out has room for (len * 4 + 2) / 3 and a NUL. */
-static size_t base64(const uint8_t *in, size_t len, char *out)
-{
-	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t n = 0;
-
-	for (size_t i = 0; i < len; i += 3) {
-		uint32_t v = (uint32_t)in[i] << 16 | (i + 1 < len ? in[i + 1] << 8 : 0) | (i + 2 < len ? in[i + 2] : 0);
-		size_t letters_of = len - i >= 3 ? 4 : len - i + 1;
-
-		for (size_t k = 0; k < letters_of; k++)
-			out[n++] = letters[v >> (18 - 6 * k) & 63];
-	}
-	out[n] = '\0';
-	return n;
-}
 
 /* The file key under what only the recipient can derive. */
 static int wrap(const uint8_t recipient[VD_SEAL_KEY], const uint8_t file_key[FILE_KEY], char *out, size_t *len, struct vd_error *e)
@@ -63,8 +47,8 @@ static int wrap(const uint8_t recipient[VD_SEAL_KEY], const uint8_t file_key[FIL
 	vd_wipe(key, sizeof(key));
 	if (r < 0)
 		return r;
-	base64(salt, VD_SEAL_KEY, share_text);
-	base64(body, sizeof(body), body_text);
+	vd_base64_encode((struct vd_bytes){ salt, VD_SEAL_KEY }, share_text);
+	vd_base64_encode((struct vd_bytes){ body, sizeof(body) }, body_text);
 	*len += (size_t)sprintf(out + *len, "-> X25519 %s\n%s\n", share_text, body_text);
 	return 0;
 }
@@ -91,7 +75,7 @@ static int finish_header(const uint8_t file_key[FILE_KEY], char *out, size_t *le
 	vd_wipe(key, sizeof(key));
 	if (r < 0)
 		return r;
-	base64(mac, sizeof(mac), text);
+	vd_base64_encode((struct vd_bytes){ mac, sizeof(mac) }, text);
 	*len += (size_t)sprintf(out + *len, " %s\n", text);
 	return 0;
 }
@@ -120,7 +104,10 @@ int vd_age_seal(const struct vd_key *key, const char *const *recipients, size_t 
 	vd_auto_free char *text = NULL;
 	uint8_t file_key[FILE_KEY];
 	size_t len = sizeof(INTRO) - 1;
-	int r = vd_alloc(1, len + n * STANZA_MAX + 128 + secret.len, &text, e);
+	int r = vd_key_judge_secret(key, "an escrow file", e);
+
+	if (r == 0)
+		r = vd_alloc(1, len + n * STANZA_MAX + 128 + secret.len, &text, e);
 
 	if (r == 0)
 		r = vd_random(file_key, sizeof(file_key), e);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A strict reader of JSON text (RFC 8259). What the members mean is luks2.c's business. */
+/* A strict reader of JSON text (RFC 8259). What the members mean is the callers' business. */
 #include "keys/json.h"
 
 #include "libvdisk/base/checked.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_DEPTH 16 /* LUKS2 metadata have 4 levels; tokens of others a few more */
@@ -33,31 +34,86 @@ static void expect(struct at *a, char c)
 		a->p = NULL;
 }
 
+static bool is_hex(char c)
+{
+	return c && strchr("0123456789abcdefABCDEF", c);
+}
+
+/* Behind the backslash. */
+static void skip_escape(struct at *a)
+{
+	char c = peek(a);
+
+	if (!c || !strchr("\"\\/bfnrtu", c)) {
+		a->p = NULL;
+		return;
+	}
+	a->p++;
+	for (int i = 0; c == 'u' && i < 4 && a->p; i++)
+		a->p = is_hex(peek(a)) ? a->p + 1 : NULL;
+}
+
 static void skip_string(struct at *a)
 {
 	expect(a, '"');
 	while (a->p && peek(a) != '"') {
-		if (peek(a) == '\\')
-			a->p++;
 		/* Control characters, the end of the text among them, may not stand in a string. */
-		if ((unsigned char)peek(a) < 0x20)
+		if ((unsigned char)peek(a) < 0x20) {
 			a->p = NULL;
-		else
+		} else if (peek(a) == '\\') {
 			a->p++;
+			skip_escape(a);
+		} else {
+			a->p++;
+		}
 	}
 	expect(a, '"');
 }
 
-/* Numbers and the three words: more is let through than is legal, and then equal to nothing that is asked for. */
-static void skip_word(struct at *a)
+static void skip_digits(struct at *a)
 {
-	static const char letters[] = "+-.0123456789Eaeflnrstu";
 	const char *start = a->p;
 
-	while (peek(a) && strchr(letters, peek(a)))
+	while (peek(a) >= '0' && peek(a) <= '9')
 		a->p++;
 	if (a->p == start)
 		a->p = NULL;
+}
+
+static void skip_number(struct at *a)
+{
+	if (peek(a) == '-')
+		a->p++;
+	if (peek(a) == '0')
+		a->p++;
+	else
+		skip_digits(a);
+	if (peek(a) == '.') {
+		a->p++;
+		skip_digits(a);
+	}
+	if (peek(a) == 'e' || peek(a) == 'E') {
+		a->p++;
+		if (peek(a) == '+' || peek(a) == '-')
+			a->p++;
+		skip_digits(a);
+	}
+}
+
+/* Numbers and the three words. */
+static void skip_word(struct at *a)
+{
+	static const char *const words[] = { "true", "false", "null" };
+
+	for (size_t i = 0; a->p && i < sizeof(words) / sizeof(words[0]); i++) {
+		size_t len = strlen(words[i]);
+
+		if ((size_t)(a->end - a->p) >= len && !memcmp(a->p, words[i], len)) {
+			a->p += len;
+			return;
+		}
+	}
+	skip_number(a);
 }
 
 static void skip_value(struct at *a, int depth);
@@ -219,4 +275,115 @@ void vd_json_copy(struct vd_json value, char *out, size_t size)
 	struct vd_json text = vd_json_text(value);
 
 	snprintf(out, size, "%.*s", text.len < size ? (int)text.len : 0, text.p ? text.p : "");
+}
+
+/* ---- strings with their escapes undone --------------------------------------------------------------------- */
+
+static uint32_t hex4(const char *p)
+{
+	char digits[5] = { p[0], p[1], p[2], p[3], '\0' };
+
+	return (uint32_t)strtoul(digits, NULL, 16);
+}
+
+/* The character that the escape behind the backslash at p stands for, at most `left` bytes; *used of them are the escape. */
+static uint32_t unescape(const char *p, size_t left, size_t *used)
+{
+	static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
+	const char *plain = strchr(from, *p);
+	uint32_t high, low;
+
+	*used = 1;
+	if (*p != 'u')
+		return (uint8_t)(plain ? to[plain - from] : *p);
+	*used = 5;
+	high = hex4(p + 1);
+	if (high < 0xd800 || high > 0xdfff)
+		return high;
+	/* Half a surrogate pair is no character (RFC 8259, section 8.2). */
+	low = left >= 11 && p[5] == '\\' && p[6] == 'u' ? hex4(p + 7) : 0;
+	if (high > 0xdbff || low < 0xdc00 || low > 0xdfff)
+		return 0xfffd;
+	*used = 11;
+	return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+}
+
+static size_t utf8(uint32_t point, char out[4])
+{
+	size_t n = point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+	static const uint8_t lead[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+
+	for (size_t i = n - 1; i > 0; i--, point >>= 6)
+		out[i] = (char)(0x80 | (point & 0x3f));
+	out[0] = (char)(lead[n] | point);
+	return n;
+}
+
+bool vd_json_unescape(struct vd_json value, char *out, size_t size, size_t *len)
+{
+	struct vd_json text = vd_json_text(value);
+	size_t i = 0;
+
+	*len = 0;
+	if (!text.p)
+		return false;
+	while (i < text.len) {
+		char piece[4] = { text.p[i] };
+		size_t used = 0, n = 1;
+
+		if (text.p[i++] == '\\')
+			n = utf8(unescape(text.p + i, text.len - i, &used), piece);
+		i += used;
+		if (n > size - *len)
+			return false;
+		memcpy(out + *len, piece, n);
+		*len += n;
+	}
+	return true;
+}
+
+size_t vd_json_compact(struct vd_json value, char *out, size_t size)
+{
+	bool in_string = false;
+	size_t n = 0;
+
+	for (size_t i = 0; i < value.len; i++) {
+		char c = value.p[i];
+
+		if (!in_string && strchr(" \n\t\r", c))
+			continue;
+		if (n == size)
+			return 0;
+		out[n++] = c;
+		if (c == '"')
+			in_string = !in_string;
+		if (c != '\\' || i + 1 == value.len)
+			continue;
+		if (n == size)
+			return 0;
+		out[n++] = value.p[++i];
+	}
+	return n;
+}
+
+/* ---- depth ----------------------------------------------------------------------------------------------- */
+
+unsigned vd_json_depth(struct vd_json value)
+{
+	unsigned depth = 0, deepest = 0;
+	bool in_string = false;
+
+	for (size_t i = 0; i < value.len; i++) {
+		char c = value.p[i];
+
+		if (c == '"')
+			in_string = !in_string;
+		else if (c == '\\')
+			i++;
+		else if (!in_string && (c == '{' || c == '['))
+			deepest = ++depth > deepest ? depth : deepest;
+		else if (!in_string && (c == '}' || c == ']'))
+			depth--;
+	}
+	return deepest;
 }

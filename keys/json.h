@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Reading the JSON text of LUKS2 metadata in place: no allocation, no recursion deeper than the metadata's own. Strings
- * are compared as they are written; one with an escape is equal to nothing.
+ * Reading JSON text in place, that of LUKS2 metadata and of key commands: no allocation, no copy that its reader did not ask
+ * for, so a secret stays where it is. Strings are compared as they are written; one with an escape is equal to nothing.
  */
 #ifndef VD_KEYS_JSON_H
 #define VD_KEYS_JSON_H
@@ -30,5 +30,11 @@ bool vd_json_u64(struct vd_json value, uint64_t *out);
 void vd_json_copy(struct vd_json value, char *out, size_t size);
 /* What is between the quotes of a string, for a message or a closer look; empty for other values. */
 struct vd_json vd_json_text(struct vd_json value);
+/* The bytes of a string with its escapes undone; *len of them. False when it is none, or has more than `size`. */
+bool vd_json_unescape(struct vd_json value, char *out, size_t size, size_t *len);
+/* The value's text without blanks between its parts: how many bytes, or 0 when it has more than `size`. */
+size_t vd_json_compact(struct vd_json value, char *out, size_t size);
+/* How deep objects and arrays are nested; 0 for other values. */
+unsigned vd_json_depth(struct vd_json value);
 
 #endif

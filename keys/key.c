@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The key object: a secret in locked memory, and what can be said of it. Where it comes from is in a file a source. */
+/*
+ * The key object: a secret in locked memory, or a command that gives one for a token of the image (key_command.c), and what can
+ * be said of it. Where it comes from is in a file a source.
+ */
 #include "keys/key.h"
+#include "keys/keycommand.h"
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
@@ -9,7 +13,8 @@
 #define QEMU_MAX 512 /* vdisk.h: qemu opens no passphrase over 512 bytes */
 
 struct vd_key {
-	struct vd_secret secret;
+	struct vd_secret secret;                /* empty: there is a command */
+	struct vd_key_command *command;
 };
 
 int vd_key_adopt(struct vd_secret *s, const char *what, struct vd_key **out, struct vd_error *e)
@@ -48,7 +53,40 @@ VD_PUBLIC void vd_key_free(struct vd_key *key)
 	if (!key)
 		return;
 	vd_secret_free(&key->secret);
+	vd_key_command_free(key->command);
 	free(key);
+}
+
+int vd_key_of_command(struct vd_key_command *c, struct vd_key **out, struct vd_error *e)
+{
+	struct vd_key *key;
+	int r = vd_alloc(1, sizeof(*key), &key, e);
+
+	if (r < 0) {
+		vd_key_command_free(c);
+		return r;
+	}
+	key->command = c;
+	*out = key;
+	return 0;
+}
+
+struct vd_key_command *vd_key_command_of(const struct vd_key *key)
+{
+	return key->command;
+}
+
+const char *vd_key_token_file(const struct vd_key *key)
+{
+	return key->command ? vd_key_command_file(key->command) : NULL;
+}
+
+int vd_key_judge_secret(const struct vd_key *key, const char *what, struct vd_error *e)
+{
+	if (!key->command)
+		return 0;
+	vd_fail(e, VD_EARG, "a key command gives secrets for the tokens of keyslots, which %s has none of", what);
+	return vd_hint(e, VD_EARG, "use a key file or passphrase here; vdisk key add --new-key-command makes a keyslot with a token");
 }
 
 struct vd_bytes vd_key_bytes(const struct vd_key *key)
@@ -56,9 +94,14 @@ struct vd_bytes vd_key_bytes(const struct vd_key *key)
 	return (struct vd_bytes){ key->secret.p, key->secret.len };
 }
 
+VD_PUBLIC bool vd_key_is_command(const struct vd_key *key)
+{
+	return key->command != NULL;
+}
+
 VD_PUBLIC bool vd_key_ends_with_newline(const struct vd_key *key)
 {
-	return key->secret.p[key->secret.len - 1] == '\n';
+	return key->secret.len && key->secret.p[key->secret.len - 1] == '\n';
 }
 
 /* Length of the UTF-8 sequence at p, or 0: over-long forms and surrogates are none (RFC 3629, section 4). */
@@ -86,7 +129,7 @@ VD_PUBLIC bool vd_key_is_usable_by_qemu(const struct vd_key *key)
 	const uint8_t *p = key->secret.p;
 	size_t left = key->secret.len;
 
-	if (left > QEMU_MAX || memchr(p, 0, left))
+	if (left > QEMU_MAX || (left && memchr(p, 0, left)))
 		return false;
 	while (left) {
 		size_t n = utf8_sequence(p, left);

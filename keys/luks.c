@@ -9,6 +9,7 @@
  * I3  No cost is measured or guessed: parameters are set, return codes checked, and the result read back, because
  *     libcryptsetup keeps its former parameters when it refuses new ones.
  */
+#include "keys/keycommand.h"
 #include "keys/luks.h"
 
 #include "libvdisk/base/alloc.h"
@@ -250,24 +251,28 @@ int vd_luks_mend(uint8_t *header, size_t len, struct vd_error *e)
 	return r;
 }
 
+/* The metadata of LUKS2 as text; of LUKS1, which has none, empty. */
+static int metadata_of(struct crypt_device *cd, const struct vd_luks_info *info, struct vd_bytes *text, struct vd_error *e)
+{
+	const char *json = "";
+	int r = info->version == 2 ? crypt_dump_json(cd, &json, 0) : 0;
+
+	*text = (struct vd_bytes){ (const uint8_t *)json, strlen(json) };
+	return r < 0 ? crypt_failed(r, "reading the LUKS2 metadata", e) : 0;
+}
+
 int vd_luks_dead_areas(struct vd_bytes header, struct vd_luks_area *areas, size_t *n, struct vd_error *e)
 {
 	auto_container struct container c = { .fd = -1 };
 	struct vd_luks_info info;
-	const char *text;
+	struct vd_bytes text;
 	int r = load(&c, header, &info, e);
 
-	if (r < 0)
-		return r;
-	if (info.version == 1) {
-		*n = vd_luks1_dead_areas(header, areas);
-		return 0;
-	}
-	r = crypt_dump_json(c.cd, &text, 0);
-	if (r < 0)
-		return crypt_failed(r, "reading the LUKS2 metadata", e);
-	*n = vd_luks2_dead_areas((struct vd_bytes){ (const uint8_t *)text, strlen(text) }, header.len, areas);
-	return 0;
+	if (r == 0)
+		r = metadata_of(c.cd, &info, &text, e);
+	if (r == 0)
+		*n = info.version == 1 ? vd_luks1_dead_areas(header, areas) : vd_luks2_dead_areas(text, header.len, areas);
+	return r;
 }
 
 /* ---- unlocking ---- */
@@ -290,36 +295,63 @@ static int judge_volume_key(const struct vd_secret *vk, uint32_t key_bits, struc
 	return 0;
 }
 
-/* The number of the keyslot that the key opens, and what is in it. */
-static int open_slot(const struct container *c, const struct vd_key *key, const struct vd_luks_info *info,
+/* The number of the keyslot that the secret opens, of `slot` alone or CRYPT_ANY_SLOT, and what is in it. */
+static int open_with(struct crypt_device *cd, int slot, const struct vd_key *key, const struct vd_luks_info *info,
 		     struct vd_secret *vk, struct vd_error *e)
 {
 	struct vd_bytes pass = vd_key_bytes(key);
-	int slot, r;
+	int r = vd_secret_alloc(vk, info->key_bits / 8, e);
+
+	if (r < 0)
+		return r;
+	slot = crypt_volume_key_get(cd, slot, (char *)vk->p, &vk->len, (const char *)pass.p, pass.len);
+	if (slot >= 0 && (r = judge_volume_key(vk, info->key_bits, e)) == 0)
+		return slot;
+	vd_secret_free(vk);
+	if (slot == -EPERM || slot == -ENOENT)
+		return wrong_key(key, info->n_slots, e);
+	return slot < 0 ? crypt_failed(slot, "opening a keyslot", e) : r;
+}
+
+/* A try with a secret that a key command gave. */
+struct attempt {
+	struct crypt_device *cd;
+	const struct vd_luks_info *info;
+	struct vd_secret *vk;
+};
+
+static int attempt(void *ctx, int slot, const struct vd_key *key, struct vd_error *e)
+{
+	struct attempt *a = ctx;
+
+	return open_with(a->cd, slot < 0 ? CRYPT_ANY_SLOT : slot, key, a->info, a->vk, e);
+}
+
+/* The number of the keyslot that the key opens, and what is in it. */
+static int open_slot(const struct container *c, const struct vd_luks_view *view, const struct vd_key *key,
+		     const struct vd_luks_info *info, struct vd_secret *vk, struct vd_error *e)
+{
+	struct attempt a = { c->cd, info, vk };
+	struct vd_luks_tokens tokens = { .view = view, .info = info };
+	int r;
 
 	if (!info->n_slots)
 		return vd_fail(e, VD_EKEY, "no keyslot is in use: the volume key is lost but for a header backup");
-	r = vd_secret_alloc(vk, info->key_bits / 8, e);
-	if (r < 0)
-		return r;
-	slot = crypt_volume_key_get(c->cd, CRYPT_ANY_SLOT, (char *)vk->p, &vk->len, (const char *)pass.p, pass.len);
-	if (slot == -EPERM || slot == -ENOENT)
-		return wrong_key(key, info->n_slots, e);
-	if (slot < 0)
-		return crypt_failed(slot, "opening a keyslot", e);
-	r = judge_volume_key(vk, info->key_bits, e);
-	return r < 0 ? r : slot;
+	if (!vd_key_is_command(key))
+		return open_with(c->cd, CRYPT_ANY_SLOT, key, info, vk, e);
+	r = metadata_of(c->cd, info, &tokens.metadata, e);
+	return r < 0 ? r : vd_luks_open_by_token(&tokens, key, attempt, &a, e);
 }
 
-int vd_luks_unlock(struct vd_bytes header, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e)
+int vd_luks_unlock(const struct vd_luks_view *view, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e)
 {
 	auto_container struct container c = { .fd = -1 };
 	vd_auto_secret struct vd_secret got = { 0 };
 	struct vd_luks_info info;
-	int r = load(&c, header, &info, e);
+	int r = load(&c, view->header, &info, e);
 
 	if (r == 0)
-		r = open_slot(&c, key, &info, &got, e);
+		r = open_slot(&c, view, key, &info, &got, e);
 	if (r < 0)
 		return r;
 	*vk = got;
@@ -343,6 +375,20 @@ static struct vd_slot_info wanted_costs(enum vd_luks_type type, const char *hash
 		.memory_kib = kdf->memory_kib ? kdf->memory_kib : 256 << 10,
 		.parallel = cpus < 1 ? 1 : cpus > 4 ? 4 : (uint32_t)cpus,
 	};
+}
+
+/* A secret of 256 random bits is not guessed: its slot costs as little as a listing does not warn of. */
+static struct vd_kdf_opts costs_of(enum vd_luks_type type, const struct vd_kdf_opts *asked, const struct vd_key *key)
+{
+	struct vd_kdf_opts kdf = *asked;
+
+	if (!vd_key_is_command(key))
+		return kdf;
+	if (!kdf.iterations)
+		kdf.iterations = type == VD_LUKS1 ? 100000 : VD_ARGON2_MIN_PASSES;
+	if (!kdf.memory_kib && type == VD_LUKS2)
+		kdf.memory_kib = 32 << 10;
+	return kdf;
 }
 
 static int judge_costs(enum vd_luks_type type, const struct vd_kdf_opts *kdf, const struct vd_slot_info *want,
@@ -481,9 +527,9 @@ int vd_luks_format(const struct vd_luks_format_opts *opts, const struct vd_secre
 	vd_auto_free uint8_t *made = NULL;
 	struct vd_slot_info want = wanted_costs(opts->type, "sha512", &opts->kdf);
 	size_t len = 0;
-	int r = judge_format(opts, vk, e);
+	int r = vd_key_judge_secret(key, "a new header", e);
 
-	if (r < 0 || (r = judge_costs(opts->type, &opts->kdf, &want, e)) < 0)
+	if (r < 0 || (r = judge_format(opts, vk, e)) < 0 || (r = judge_costs(opts->type, &opts->kdf, &want, e)) < 0)
 		return r;
 	r = make(&c, opts, &want, vk, e);
 	if (r < 0 || (r = add_keyslot(c.cd, vk, key, e)) < 0 || (r = read_back(c.fd, &made, &len, e)) < 0)
@@ -551,15 +597,24 @@ static int no_slot_left(const struct vd_luks_info *info, struct vd_error *e)
 	return vd_hint(e, VD_ENOSPC, "remove one first: vdisk key list shows them");
 }
 
-/* What LUKS has no place for itself, as a token of LUKS2. */
-static int add_token(struct crypt_device *cd, uint32_t slot, const struct vd_luks_slot_opts *o, struct vd_error *e)
+/* What LUKS has no place for itself, as a token of LUKS2; `token`: that of a key command, or NULL. */
+static int add_token(struct crypt_device *cd, uint32_t slot, const struct vd_luks_slot_opts *o, const char *token, struct vd_error *e)
 {
-	char json[512];
+	struct vd_slot_info said = { 0 };
+	char json[512 + VD_KEY_TOKEN_MAX];
 	int r;
 
+	if (token)
+		vd_luks_take_token(token, &said);
 	snprintf(json, sizeof(json), "{\"type\":\"" VD_LUKS_TOKEN "\",\"keyslots\":[\"%u\"],\"label\":\"%s\",\"kind\":\"%s\","
-		 "\"created\":\"%llu\"}", slot, o->label ? o->label : "", o->kind, (unsigned long long)o->created);
+		 "\"created\":\"%llu\"%s%s%s%s%s%s}", slot, o->label ? o->label : "", o->kind, (unsigned long long)o->created,
+		 said.helper[0] ? ",\"helper\":\"" : "", said.helper, said.helper[0] ? "\"" : "",
+		 said.is_machine_bound ? ",\"machine-bound\":true" : "", token ? ",\"token\":" : "", token ? token : "");
 	r = crypt_token_json_set(cd, CRYPT_ANY_TOKEN, json);
+	if (r < 0 && token) {
+		vd_fail(e, VD_ENOSPC, "the LUKS2 header has no room for a token of %zu bytes", strlen(token));
+		return vd_hint(e, VD_ENOSPC, "--new-token-file keeps it in a file instead; or remove a keyslot that has one");
+	}
 	return r < 0 ? crypt_failed(r, "labelling the keyslot", e) : 0;
 }
 
@@ -584,58 +639,92 @@ static int drop_token(struct crypt_device *cd, uint32_t slot, struct vd_error *e
 static int judge_added(const struct vd_luks_edit *edit, const struct vd_key *new, const struct vd_slot_info *want,
 		       struct vd_error *e)
 {
-	struct vd_bytes now = { edit->now, edit->len };
+	struct vd_luks_view now = { .header = { edit->now, edit->len } };
 	struct vd_luks_info info;
 	uint32_t opened;
-	int r = vd_luks_inspect(now, 0, &info, e);
+	int r = vd_luks_inspect(now.header, 0, &info, e);
 
 	for (uint32_t i = 0; r == 0 && i < info.n_slots; i++)
 		if (info.slots[i].index == edit->slot && (info.slots[i].iterations != want->iterations ||
 							  info.slots[i].memory_kib != want->memory_kib))
 			r = vd_fail(e, VD_EFAILED, "libcryptsetup has made the keyslot at another cost than asked for");
 	if (r == 0)
-		r = vd_luks_find_slot(now, new, &opened, e);
+		r = vd_luks_find_slot(&now, new, &opened, e);
 	return r;
 }
 
-static int add_slot(struct change *ch, const struct vd_key *any, const struct vd_key *new,
+/* The secret of a new slot: the user's, or one that a key command has sealed. */
+struct new_secret {
+	const struct vd_key *key;
+	struct vd_key *sealed;
+	char token[VD_KEY_TOKEN_MAX + 1];       /* "": there is none */
+	bool is_kept;                           /* by the user, in a file */
+};
+
+static void new_secret_cleanup(struct new_secret *s)
+{
+	vd_key_free(s->sealed);
+}
+#define auto_new_secret __attribute__((cleanup(new_secret_cleanup)))
+
+static int seal(struct new_secret *s, const struct vd_luks_view *view, const struct vd_luks_info *info, struct vd_error *e)
+{
+	const struct vd_key_image image = { view->image, info->uuid };
+	int r;
+
+	if (!vd_key_is_command(s->key))
+		return 0;
+	r = vd_key_command_seal(vd_key_command_of(s->key), &image, &s->sealed, s->token, e);
+	s->is_kept = vd_key_token_file(s->key) != NULL;
+	s->key = s->sealed;
+	return r;
+}
+
+static int add_slot(struct change *ch, const struct vd_luks_view *view, const struct vd_key *any, struct new_secret *new,
 		    const struct vd_luks_slot_opts *o, const struct vd_slot_info *want, struct vd_error *e)
 {
 	vd_auto_secret struct vd_secret vk = { 0 };
-	int r = open_slot(&ch->c, any, &ch->info, &vk, e), slot;
+	int r = open_slot(&ch->c, view, any, &ch->info, &vk, e), slot;
 
+	if (r >= 0)
+		r = seal(new, view, &ch->info, e);
 	if (r >= 0)
 		r = set_costs(ch->c.cd, want, e);
 	if (r < 0)
 		return r;
-	slot = add_keyslot(ch->c.cd, &vk, new, e);
+	slot = add_keyslot(ch->c.cd, &vk, new->key, e);
 	if (slot >= 0 && ch->info.version == 2)
-		r = add_token(ch->c.cd, (uint32_t)slot, o, e);
+		r = add_token(ch->c.cd, (uint32_t)slot, o, new->token[0] && !new->is_kept ? new->token : NULL, e);
 	return r < 0 ? r : slot;
 }
 
-int vd_luks_add_slot(struct vd_bytes header, const struct vd_key *any, const struct vd_key *new,
+int vd_luks_add_slot(const struct vd_luks_view *view, const struct vd_key *any, const struct vd_key *new,
 		     const struct vd_luks_slot_opts *o, struct vd_luks_edit *edit, struct vd_error *e)
 {
 	auto_change struct change ch = { .c.fd = -1 };
+	auto_new_secret struct new_secret secret = { .key = new };
 	struct vd_slot_info want;
-	int r = change_begin(&ch, header, e), slot;
+	struct vd_kdf_opts kdf;
+	int r = change_begin(&ch, view->header, e), slot;
 
 	if (r < 0)
 		return r;
 	if (crypt_keyslot_max(ch.info.version == 1 ? CRYPT_LUKS1 : CRYPT_LUKS2) <= (int)ch.info.n_slots)
 		return no_slot_left(&ch.info, e);
+	kdf = costs_of(type_of(&ch), &o->kdf, new);
 	/* LUKS1 has one hash for all slots. */
-	want = wanted_costs(type_of(&ch), ch.info.version == 1 ? ch.info.hash : "sha512", &o->kdf);
-	r = judge_costs(type_of(&ch), &o->kdf, &want, e);
+	want = wanted_costs(type_of(&ch), ch.info.version == 1 ? ch.info.hash : "sha512", &kdf);
+	r = judge_costs(type_of(&ch), &kdf, &want, e);
 	if (r < 0)
 		return r;
-	slot = add_slot(&ch, any, new, o, &want, e);
+	slot = add_slot(&ch, view, any, &secret, o, &want, e);
 	if (slot < 0)
 		return slot;
-	r = change_end(&ch, header, VD_LUKS_ADD, (uint32_t)slot, edit, e);
+	r = change_end(&ch, view->header, VD_LUKS_ADD, (uint32_t)slot, edit, e);
 	if (r == 0)
-		r = judge_added(edit, new, &want, e);
+		r = judge_added(edit, secret.key, &want, e);
+	if (r == 0 && secret.token[0])
+		r = vd_strdup(secret.token, &edit->token, e);
 	if (r < 0)
 		vd_luks_edit_free(edit);
 	return r;
@@ -656,15 +745,15 @@ int vd_luks_remove_slot(struct vd_bytes header, uint32_t slot, struct vd_luks_ed
 	return change_end(&ch, header, VD_LUKS_REMOVE, slot, edit, e);
 }
 
-int vd_luks_find_slot(struct vd_bytes header, const struct vd_key *key, uint32_t *slot, struct vd_error *e)
+int vd_luks_find_slot(const struct vd_luks_view *view, const struct vd_key *key, uint32_t *slot, struct vd_error *e)
 {
 	auto_container struct container c = { .fd = -1 };
 	vd_auto_secret struct vd_secret vk = { 0 };
 	struct vd_luks_info info;
-	int r = load(&c, header, &info, e);
+	int r = load(&c, view->header, &info, e);
 
 	if (r == 0)
-		r = open_slot(&c, key, &info, &vk, e);
+		r = open_slot(&c, view, key, &info, &vk, e);
 	if (r < 0)
 		return r;
 	*slot = (uint32_t)r;

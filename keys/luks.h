@@ -6,6 +6,7 @@
 #ifndef VD_KEYS_LUKS_H
 #define VD_KEYS_LUKS_H
 
+#include "keys/json.h"
 #include "libvdisk/core/keysrc.h"
 
 #define VD_LUKS_SECTOR 512              /* unit of all sector counts in LUKS headers */
@@ -63,6 +64,9 @@ int vd_luks1_judge(struct vd_bytes header, struct vd_luks_info *info, struct vd_
 int vd_luks2_judge(struct vd_bytes metadata, size_t header_len, struct vd_luks_info *info,
 		   struct vd_error *e) VD_MUST_CHECK;
 
+/* The token of ours for the slot in metadata that were judged; an empty value when there is none. */
+struct vd_json vd_luks2_token_of(struct vd_bytes metadata, uint32_t slot);
+
 /* Of a header that was judged: see vd_luks_dead_areas(). */
 size_t vd_luks1_dead_areas(struct vd_bytes header, struct vd_luks_area *areas);
 size_t vd_luks2_dead_areas(struct vd_bytes metadata, size_t header_len, struct vd_luks_area *areas);
@@ -84,9 +88,24 @@ bool vd_luks_has_magic(struct vd_bytes head);
 
 /* ---- luks_notes.c ---- */
 
-struct vd_json;
-/* Label, kind and time of a token or note; it is for people, and nothing depends on it. */
+/* What a token or note says for people; nothing depends on it. */
 void vd_luks_take_notes(struct vd_json object, struct vd_slot_info *slot);
+/* The note on the slot, where it is of this header; else an empty value. */
+struct vd_json vd_luks_note_of(const struct vd_luks_view *view, uint32_t slot);
+
+/* ---- luks_tokens.c ---- */
+
+/* Where the tokens of keyslots are: in the metadata of LUKS2, else in the notes. */
+struct vd_luks_tokens {
+	const struct vd_luks_view *view;
+	const struct vd_luks_info *info;
+	struct vd_bytes metadata;
+};
+/* Tries a secret on one keyslot, or on all (-1): the number of the one that it opens, or VD_EKEY. */
+typedef int (*vd_luks_try_fn)(void *ctx, int slot, const struct vd_key *secret, struct vd_error *e);
+/* Has the key's command open one token after the other until a secret fits; the number of its keyslot. */
+int vd_luks_open_by_token(const struct vd_luks_tokens *tokens, const struct vd_key *key, vd_luks_try_fn try, void *ctx,
+			  struct vd_error *e) VD_MUST_CHECK;
 
 /* ---- luks_plan.c ---- */
 

@@ -283,23 +283,44 @@ size_t vd_luks2_dead_areas(struct vd_bytes metadata, size_t header_len, struct v
 	return n;
 }
 
+/* The next token of ours, and the slot that it is for. */
+static bool next_token(struct vd_json tokens, size_t *at, struct vd_json *token, uint64_t *slot)
+{
+	struct vd_json key, index, number;
+
+	while (vd_json_next(tokens, at, &key, token)) {
+		size_t in = 0;
+
+		if (vd_json_is(vd_json_get(*token, "type"), VD_LUKS_TOKEN) &&
+		    vd_json_next(vd_json_get(*token, "keyslots"), &in, &index, &number) && vd_json_u64(number, slot))
+			return true;
+	}
+	return false;
+}
+
 /* What our tokens say of the slots; it is for people, and nothing depends on it. */
 static void read_tokens(struct vd_json root, struct vd_luks_info *info)
 {
-	struct vd_json tokens = vd_json_get(root, "tokens"), key, token, index, slot;
-	size_t at = 0, in = 0;
+	struct vd_json tokens = vd_json_get(root, "tokens"), token;
+	uint64_t slot;
+	size_t at = 0;
 
-	while (vd_json_next(tokens, &at, &key, &token)) {
-		uint64_t number;
-
-		in = 0;
-		if (!vd_json_is(vd_json_get(token, "type"), VD_LUKS_TOKEN) ||
-		    !vd_json_next(vd_json_get(token, "keyslots"), &in, &index, &slot) || !vd_json_u64(slot, &number))
-			continue;
+	while (next_token(tokens, &at, &token, &slot))
 		for (uint32_t i = 0; i < info->n_slots; i++)
-			if (info->slots[i].index == number)
+			if (info->slots[i].index == slot)
 				vd_luks_take_notes(token, &info->slots[i]);
-	}
+}
+
+struct vd_json vd_luks2_token_of(struct vd_bytes metadata, uint32_t slot)
+{
+	struct vd_json tokens = vd_json_get(vd_json_of(metadata), "tokens"), token;
+	uint64_t of;
+	size_t at = 0;
+
+	while (next_token(tokens, &at, &token, &of))
+		if (of == slot)
+			return token;
+	return (struct vd_json){ 0 };
 }
 
 /* With no keyslot left the size of the key is not known any more, nor needed. */

@@ -17,6 +17,7 @@
 void vd_luks_edit_free(struct vd_luks_edit *edit)
 {
 	free(edit->now);
+	free(edit->token);
 	*edit = (struct vd_luks_edit){ 0 };
 }
 

@@ -197,9 +197,9 @@ VD_PUBLIC int vd_key_split(const struct vd_key *key, unsigned k, unsigned n, cha
 	struct vd_bytes secret = vd_key_bytes(key);
 	vd_auto_secret struct vd_secret text = { 0 }, random = { 0 };
 	struct share s = { .k = k };
-	int r = judge_split(secret, k, n, e);
+	int r = vd_key_judge_secret(key, "a split secret", e);
 
-	if (r < 0 || (r = vd_secret_alloc(&text, secret.len + CHECK, e)) < 0 ||
+	if (r < 0 || (r = judge_split(secret, k, n, e)) < 0 || (r = vd_secret_alloc(&text, secret.len + CHECK, e)) < 0 ||
 	    (r = vd_secret_alloc(&random, text.len * (k - 1), e)) < 0)
 		return r;
 	memcpy(text.p, secret.p, secret.len);

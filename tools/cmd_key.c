@@ -94,12 +94,13 @@ int key_find(struct key_request *q, struct vd_error *e)
 static void print_slot(const struct vd_slot_info *s)
 {
 	time_t then = (time_t)s->created;
-	char date[32] = "-";
+	char date[32] = "-", kind[sizeof(s->kind) + sizeof(s->helper)];
 	struct tm tm;
 
 	if (s->created && localtime_r(&then, &tm))
 		strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &tm);
-	ui_line("%-5u %-11s %-17s %-20s %s%s%s%s", s->index, s->kind[0] ? s->kind : "-", date, s->label[0] ? s->label : "-",
+	snprintf(kind, sizeof(kind), "%s%s%s", s->kind[0] ? s->kind : "-", s->helper[0] ? " " : "", s->helper);
+	ui_line("%-5u %-13s %-17s %-20s %s%s%s%s", s->index, kind, date, s->label[0] ? s->label : "-",
 		keyslot_cost(s).s, s->is_weak ? ui_colour(UI_YELLOW) : "", s->is_weak ? "  WEAK" : "", ui_colour(UI_PLAIN));
 }
 
@@ -131,7 +132,7 @@ static int list(struct key_request *q, struct vd_error *e)
 		json_print(j);
 		return 0;
 	}
-	ui_line("%-5s %-11s %-17s %-20s %s", "slot", "kind", "made", "label", "cost of a guess");
+	ui_line("%-5s %-13s %-17s %-20s %s", "slot", "kind", "made", "label", "cost of a guess");
 	for (uint32_t i = 0; i < info.luks.n_slots; i++)
 		print_slot(&info.luks.slots[i]);
 	warn_of_damage(&info.luks);
@@ -200,7 +201,7 @@ static int with_new_key(struct key_request *q, key_slot_call fn, struct vd_error
 		return r;
 	if (!vd_key_is_usable_by_qemu(new_key))
 		ui_warn("qemu cannot be given this key: it takes UTF-8 without NUL bytes, at most 512 bytes");
-	r = key_add_slot(q, fn, new_key, q->s->new_keys.n ? "key" : "passphrase", e);
+	r = key_add_slot(q, fn, new_key, vd_key_is_command(new_key) ? "token" : q->s->new_keys.n ? "key" : "passphrase", e);
 	vd_key_free(new_key);
 	return r;
 }

@@ -18,6 +18,16 @@
 	{ .name = prefix "key-keyring", .kind = OPT_SECRET, .value = SECRET_KEYRING, .where = WHERE(member),         \
 	  .arg = "DESC", .help = "the key of this description in the kernel's keyrings" }
 
+/* Programs that give keys for tokens: where a new image is made there are none yet. */
+#define KEY_COMMAND_OPTS(prefix, member, file)                                                                       \
+	{ .name = prefix "key-command", .kind = OPT_SECRET, .value = SECRET_KEY_COMMAND, .where = WHERE(member),     \
+	  .arg = "CMD", .help = "what the program CMD gives for a token of the image, such as vdisk-key-tpm2" },     \
+	{ .name = prefix "token-file", .kind = OPT_TEXT, .where = WHERE(file), .arg = "FILE",                        \
+	  .help = "a token for --" prefix "key-command that is kept in FILE and not in the image" }
+#define KEY_TIMEOUT_OPT                                                                                              \
+	{ .name = "key-timeout", .kind = OPT_NUMBER, .where = WHERE(key_timeout), .arg = "SECONDS", .min = 1,        \
+	  .max = 86400, .help = "how long a key command may take (default 60)" }
+
 #define OBJECT_OPT(member)                                                                                           \
 	{ .name = "object", .kind = OPT_SECRET, .value = SECRET_OBJECT, .where = WHERE(member), .arg = "OBJECT",     \
 	  .help = "as qemu has it: secret,id=ID,file=FILE" }
@@ -26,6 +36,8 @@ static const struct opt keys[] = {
 	SECRET_OPTS("", keys),
 	{ .name = "key-share", .kind = OPT_SECRET, .value = SECRET_SHARE, .where = WHERE(keys), .arg = "FILE",
 	  .help = "one share of a recovery key that was split, each in a FILE of its own; - is standard input" },
+	KEY_COMMAND_OPTS("", keys, token_file),
+	KEY_TIMEOUT_OPT,
 	OBJECT_OPT(keys),
 	{ 0 },
 };
@@ -55,6 +67,7 @@ const struct opt_group opts_new_key = { "Key of the output (otherwise asked for,
 
 static const struct opt second_key[] = {
 	SECRET_OPTS("new-", new_keys),
+	KEY_COMMAND_OPTS("new-", new_keys, new_token_file),
 	COST_OPTS,
 	{ 0 },
 };

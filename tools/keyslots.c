@@ -33,6 +33,10 @@ static void put_slot(struct json_object *j, const struct vd_slot_info *s)
 	json_put_bool(j, "weak", s->is_weak);
 	if (s->kind[0])
 		json_put_text(j, "kind", s->kind);
+	if (s->helper[0])
+		json_put_text(j, "helper", s->helper);
+	if (s->is_machine_bound)
+		json_put_bool(j, "machine-bound", true);
 	if (s->label[0])
 		json_put_text(j, "label", s->label);
 	if (s->created)

@@ -100,8 +100,23 @@ static int from_object(const char *value, const char *wanted_id, struct vd_key *
 	return r;
 }
 
-static int fetch(const struct secret_source *src, const char *wanted_id, struct vd_key **out, struct vd_error *e)
+/* The program runs when the key is used. */
+static int from_key_command(const struct settings *s, const struct secret_sources *sources, const char *command,
+			    struct vd_key **out, struct vd_error *e)
 {
+	const struct vd_key_command_opts o = {
+		.struct_size = sizeof(o), .timeout_s = (unsigned)s->key_timeout,
+		.token_file = sources == &s->new_keys ? s->new_token_file : s->token_file,
+	};
+
+	return vd_key_from_key_command(command, &o, out, e);
+}
+
+/* One of the sources. */
+static int fetch(const struct settings *s, const struct secret_sources *sources, size_t i, const char *wanted_id,
+		 struct vd_key **out, struct vd_error *e)
+{
+	const struct secret_source *src = &sources->at[i];
 	bool is_stdin = !strcmp(src->value, "-");
 
 	switch (src->kind) {
@@ -116,6 +131,8 @@ static int fetch(const struct secret_source *src, const char *wanted_id, struct 
 		return vd_key_from_command(src->value, out, e);
 	case SECRET_KEYRING:
 		return vd_key_from_keyring(src->value, out, e);
+	case SECRET_KEY_COMMAND:
+		return from_key_command(s, sources, src->value, out, e);
 	case SECRET_OBJECT:
 		return from_object(src->value, wanted_id, out, e);
 	}
@@ -137,7 +154,7 @@ static int add(struct keys *keys, struct vd_key *key, struct vd_error *e)
 }
 
 /* All shares together are one key. */
-static int join_shares(const struct secret_sources *sources, struct keys *out, struct vd_error *e)
+static int join_shares(const struct settings *s, const struct secret_sources *sources, struct keys *out, struct vd_error *e)
 {
 	struct keys shares = { 0 };
 	struct vd_key *key = NULL;
@@ -148,7 +165,7 @@ static int join_shares(const struct secret_sources *sources, struct keys *out, s
 
 		if (sources->at[i].kind != SECRET_SHARE)
 			continue;
-		r = fetch(&sources->at[i], NULL, &share, e);
+		r = fetch(s, sources, i, NULL, &share, e);
 		if (r == 0)
 			r = add(&shares, share, e);
 	}
@@ -161,7 +178,8 @@ static int join_shares(const struct secret_sources *sources, struct keys *out, s
 }
 
 /* With `wanted_id` only the object of that name. */
-static int fetch_all(const struct secret_sources *sources, const char *wanted_id, struct keys *out, struct vd_error *e)
+static int fetch_all(const struct settings *s, const struct secret_sources *sources, const char *wanted_id, struct keys *out,
+		     struct vd_error *e)
 {
 	int r = 0;
 
@@ -170,16 +188,16 @@ static int fetch_all(const struct secret_sources *sources, const char *wanted_id
 
 		if (sources->at[i].kind == SECRET_SHARE || (wanted_id && sources->at[i].kind != SECRET_OBJECT))
 			continue;
-		r = fetch(&sources->at[i], wanted_id, &key, e);
+		r = fetch(s, sources, i, wanted_id, &key, e);
 		if (r == 0)
 			r = add(out, key, e);
 	}
-	return r < 0 || wanted_id ? r : join_shares(sources, out, e);
+	return r < 0 || wanted_id ? r : join_shares(s, sources, out, e);
 }
 
 int secrets_of_options(const struct settings *s, struct keys *out, struct vd_error *e)
 {
-	return fetch_all(&s->keys, NULL, out, e);
+	return fetch_all(s, &s->keys, NULL, out, e);
 }
 
 /* A directory without the credential is as good as none: the unit may have been given others. */
@@ -268,11 +286,11 @@ static int ask_twice(const char *image, struct vd_key **out, struct vd_error *e)
 static int pick_one(const struct settings *s, struct keys *found, struct vd_error *e)
 {
 	const char *id = s->made.key_secret;
-	int r = fetch_all(&s->new_keys, id, found, e);
+	int r = fetch_all(s, &s->new_keys, id, found, e);
 
 	/* In verbs with a key for each side, -o encrypt.key-secret= names one of the objects. */
 	if (r == 0 && !found->n && id)
-		r = fetch_all(&s->keys, id, found, e);
+		r = fetch_all(s, &s->keys, id, found, e);
 	if (r < 0)
 		return r;
 	if (id && !found->n)

@@ -23,6 +23,7 @@ enum secret_kind {
 	SECRET_PASSPHRASE_FD,
 	SECRET_PASSPHRASE_COMMAND,
 	SECRET_KEYRING,                 /* of the kernel */
+	SECRET_KEY_COMMAND,             /* a program that gives the key for a token of the image */
 	SECRET_OBJECT,                  /* qemu's secret,id=ID,file=FILE */
 	SECRET_SHARE,                   /* first line: one share of a key that several make together */
 };
@@ -105,6 +106,8 @@ struct settings {
 	bool compress;
 
 	struct secret_sources keys, new_keys;
+	const char *token_file, *new_token_file;        /* of key commands */
+	uint64_t key_timeout;                           /* seconds */
 
 	struct texts allow;
 	bool force_share, force, yes, no_space_check;

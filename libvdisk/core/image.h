@@ -180,6 +180,8 @@ int vd_layer_create(struct vd_layer *l, const struct vd_create_opts *opts, bool 
 /* A private copy of the LUKS header, key material and all; malloc'ed. With the control lock held, or alone. */
 int vd_layer_read_header(struct vd_image *img, bool is_container, uint8_t **header, size_t *header_len,
 			 struct vd_error *e) VD_MUST_CHECK;
+/* What the keys room is to see of the image's keyslots, with this header; borrowed. */
+struct vd_luks_view vd_layer_luks_view(const struct vd_image *img, struct vd_bytes header);
 /* Bytes of the header over those at `at`, and a flush. */
 int vd_layer_write_header(struct vd_image *img, const uint8_t *buf, size_t len, uint64_t at, struct vd_error *e) VD_MUST_CHECK;
 void vd_layer_fini(struct vd_layer *l);

@@ -75,14 +75,25 @@ static int close_bare(struct vd_inplace *p, struct vd_error *e)
 	return img ? vd_image_close(img, e) : 0;
 }
 
+/* Notes tell whose they are: a header that they do not belong to has none. */
+struct vd_luks_view vd_inplace_view(const struct vd_inplace *p, struct vd_bytes header)
+{
+	struct vd_luks_view view = { .header = header, .image = p->path };
+
+	if (p->img && p->img->format->encrypts)
+		view.notes = p->img->info.key_notes;
+	return view;
+}
+
 int vd_inplace_unlock(struct vd_inplace *p, int i, struct vd_bytes header, struct vd_secret *vk, struct vd_error *e)
 {
+	const struct vd_luks_view view = vd_inplace_view(p, header);
 	int r = vd_fail(e, VD_ENOKEY, "%s: the key %s is needed", p->path, i ? "of the new header" : "that opens it as it was");
 
 	for (size_t k = 0; k < p->opts->n_keys && (r == VD_ENOKEY || r == VD_EKEY); k++)
-		r = vd_luks_unlock(header, p->opts->keys[k], vk, e);
+		r = vd_luks_unlock(&view, p->opts->keys[k], vk, e);
 	if ((r == VD_ENOKEY || r == VD_EKEY) && i && p->opts->new_key)
-		r = vd_luks_unlock(header, p->opts->new_key, vk, e);
+		r = vd_luks_unlock(&view, p->opts->new_key, vk, e);
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: ", p->path);
 	return vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk->p, vk->len, &p->cipher[i], e);

@@ -148,6 +148,18 @@ static int open_old(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e
 	return vd_inplace_unlock(p, 0, (struct vd_bytes){ b->header[0], len }, &b->vk[0], e);
 }
 
+/* The key of the new header's first keyslot. A key command has no token there yet. */
+static const struct vd_key *first_key(const struct vd_inplace_opts *o)
+{
+	size_t i = 0;
+
+	if (o->new_key)
+		return o->new_key;
+	while (i < o->n_keys && vd_key_is_command(o->keys[i]))
+		i++;
+	return i < o->n_keys ? o->keys[i] : NULL;
+}
+
 static int make_new(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	bool is_container = !p->img->format->encrypts, is_rekey = b->act == VD_INPLACE_REKEY;
@@ -158,7 +170,7 @@ static int make_new(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e
 		.payload_off = is_rekey && is_container ? b->payload_off : vd_round_up(vd_luks_payload_off(type), is_container ? unit : SECTOR),
 		.kdf = p->opts->kdf,
 	};
-	const struct vd_key *first = p->opts->new_key ? p->opts->new_key : p->opts->n_keys ? p->opts->keys[0] : NULL;
+	const struct vd_key *first = first_key(p->opts);
 	size_t len = 0;
 	int r;
 
@@ -194,7 +206,8 @@ static int add_slot(struct vd_inplace *p, struct vd_begin *b, const struct vd_ke
 {
 	struct vd_luks_slot_opts slot = { .kind = "passphrase", .kdf = p->opts->kdf };
 	struct vd_luks_edit edit = { 0 };
-	int r = vd_luks_add_slot((struct vd_bytes){ b->header[1], b->header_len[1] }, first, key, &slot, &edit, e);
+	const struct vd_luks_view view = { .header = { b->header[1], b->header_len[1] }, .image = p->path };
+	int r = vd_luks_add_slot(&view, first, key, &slot, &edit, e);
 
 	if (r < 0)
 		return r;
@@ -208,8 +221,9 @@ static int add_slot(struct vd_inplace *p, struct vd_begin *b, const struct vd_ke
 /* Every key that opens a keyslot of the old header opens one of the new; of the others the secrets are not known. */
 static int keep_slots(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
+	const struct vd_luks_view old = vd_inplace_view(p, (struct vd_bytes){ b->header[0], b->header_len[0] });
 	const struct vd_inplace_opts *o = p->opts;
-	const struct vd_key *first = o->new_key ? o->new_key : o->keys[0];
+	const struct vd_key *first = first_key(o);
 	uint32_t slots[VD_MAX_SLOTS];
 	size_t n = 0;
 	int r = 0;
@@ -217,7 +231,10 @@ static int keep_slots(struct vd_inplace *p, struct vd_begin *b, struct vd_error 
 	for (size_t i = 0; i < o->n_keys && r == 0 && n < VD_MAX_SLOTS; i++) {
 		uint32_t slot;
 
-		r = vd_luks_find_slot((struct vd_bytes){ b->header[0], b->header_len[0] }, o->keys[i], &slot, e);
+		/* It would have to seal a new secret, whose token has no place yet. */
+		if (vd_key_is_command(o->keys[i]))
+			continue;
+		r = vd_luks_find_slot(&old, o->keys[i], &slot, e);
 		if (r == VD_EKEY) {
 			r = 0;
 			continue;

@@ -24,6 +24,8 @@ void vd_begin_fini(struct vd_begin *b);
 
 /* The image is open; afterwards p->j and the ciphers are there, and the journal is durable. */
 int vd_inplace_begin(struct vd_inplace *p, enum vd_inplace_act act, const char *journal_path, struct vd_error *e) VD_MUST_CHECK;
+/* What the keys room is to see of keyslots in this header. */
+struct vd_luks_view vd_inplace_view(const struct vd_inplace *p, struct vd_bytes header);
 /* Opens the header with one of the keys: p->cipher[i] is ready, the volume key in vk. */
 int vd_inplace_unlock(struct vd_inplace *p, int i, struct vd_bytes header, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
 /* Of an image without a stub: it is whole, and the journal of no use. */

@@ -97,6 +97,7 @@ static int restore(struct vd_image *img, const void *arg, struct vd_error *e)
 	const struct restore *q = arg;
 	vd_auto_free uint8_t *header = NULL;
 	struct vd_luks_info info;
+	struct vd_luks_view view;
 	uint32_t slot;
 	size_t len = 0;
 	int r = read_file(q->path, &header, &len, e);
@@ -108,8 +109,9 @@ static int restore(struct vd_image *img, const void *arg, struct vd_error *e)
 		r = vd_luks_mend(header, len, e);
 	if (r == 0)
 		r = judge_fit(img, q->path, &info, len, e);
+	view = vd_layer_luks_view(img, (struct vd_bytes){ header, len });
 	if (r == 0)
-		r = vd_luks_find_slot((struct vd_bytes){ header, len }, q->key, &slot, e);
+		r = vd_luks_find_slot(&view, q->key, &slot, e);
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: ", q->path);
 	/* Key material before what names it; the file is the sound copy until both are there. */

@@ -9,8 +9,18 @@
 #include "libvdisk/base/bytes.h"
 #include "libvdisk/base/secret.h"
 
-/* The secret inside a key object; borrowed. */
+/* The secret inside a key object; borrowed. Empty: the key is a command. */
 struct vd_bytes vd_key_bytes(const struct vd_key *key);
+/* VD_EARG when the key is a command, which is of no use for what has no tokens: `what`. */
+int vd_key_judge_secret(const struct vd_key *key, const char *what, struct vd_error *e) VD_MUST_CHECK;
+/* Where the user keeps the token of a key that is a command; NULL: in the image. */
+const char *vd_key_token_file(const struct vd_key *key);
+
+/* What the keyslots of an image are in: its LUKS header, and beside it the notes on them that some formats keep. */
+struct vd_luks_view {
+	struct vd_bytes header, notes;
+	const char *image;              /* its path, for the eyes of who runs a key command */
+};
 
 /*
  * Looks at the first bytes of a container or key area: VD_LUKS1, VD_LUKS2, or 0 when it is no LUKS header. Fills how
@@ -49,7 +59,7 @@ int vd_luks_dead_areas(struct vd_bytes header, struct vd_luks_area *areas, size_
 uint64_t vd_luks_clear_len(struct vd_bytes header);
 
 /* Opens a keyslot: the volume key in `vk` (caller frees), or VD_EKEY when no slot takes the key. Takes seconds by design. */
-int vd_luks_unlock(struct vd_bytes header, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
+int vd_luks_unlock(const struct vd_luks_view *view, const struct vd_key *key, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
 
 struct vd_luks_format_opts {
 	enum vd_luks_type type;         /* VD_LUKS1 or VD_LUKS2 */
@@ -83,6 +93,7 @@ struct vd_luks_edit {
 	uint8_t *now;                   /* malloc'ed */
 	size_t len;
 	uint32_t slot;                  /* that came or went */
+	char *token;                    /* of a key command, for the slot that came: where it is to be kept, the caller knows; NULL: none */
 	struct vd_luks_step {
 		uint64_t off, len;
 	} steps[VD_LUKS_STEPS_MAX];
@@ -97,17 +108,24 @@ struct vd_luks_slot_opts {
 };
 /*
  * Adds a keyslot for `new`, whose costs are read back and which is opened once, to a header that `any` opens. VD_EKEY,
- * VD_ENOSPC when all slots are in use.
+ * VD_ENOSPC when all slots are in use, or the header has no room for a token. A `new` that is a key command seals a new secret;
+ * LUKS2 has the token then, unless the user keeps it.
  */
-int vd_luks_add_slot(struct vd_bytes header, const struct vd_key *any, const struct vd_key *new,
+int vd_luks_add_slot(const struct vd_luks_view *view, const struct vd_key *any, const struct vd_key *new,
 		     const struct vd_luks_slot_opts *opts, struct vd_luks_edit *edit, struct vd_error *e) VD_MUST_CHECK;
 /* Removes a keyslot that is in use, the last one too: whether that may be is the caller's to ask. */
 int vd_luks_remove_slot(struct vd_bytes header, uint32_t slot, struct vd_luks_edit *edit, struct vd_error *e) VD_MUST_CHECK;
 /* Notes on keyslots that an image keeps beside a LUKS1 header: what they say, where it is of this header, into info. */
 void vd_luks_notes_read(struct vd_bytes header, struct vd_bytes notes, struct vd_luks_info *info);
-/* The text that says what info says; malloc'ed. */
-int vd_luks_notes_write(struct vd_bytes header, const struct vd_luks_info *info, char **out, struct vd_error *e) VD_MUST_CHECK;
+/*
+ * The text that says what info says, with the tokens that the notes of before have of these slots, and `token` (NULL: none) of
+ * `slot`; malloc'ed.
+ */
+int vd_luks_notes_write(const struct vd_luks_view *view, const struct vd_luks_info *info, uint32_t slot, const char *token,
+			char **out, struct vd_error *e) VD_MUST_CHECK;
+/* What a token says of its slot for people: which program it is of, and whether it goes with the machine. */
+void vd_luks_take_token(const char *token, struct vd_slot_info *slot);
 /* Which keyslot the key opens, or VD_EKEY. Takes seconds by design. */
-int vd_luks_find_slot(struct vd_bytes header, const struct vd_key *key, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
+int vd_luks_find_slot(const struct vd_luks_view *view, const struct vd_key *key, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
 
 #endif

@@ -179,15 +179,25 @@ int vd_layer_write_header(struct vd_image *img, const uint8_t *buf, size_t len, 
 
 /* ---- opening ---------------------------------------------------------------------------------------------- */
 
+struct vd_luks_view vd_layer_luks_view(const struct vd_image *img, struct vd_bytes header)
+{
+	struct vd_luks_view view = { .header = header, .image = img->path };
+
+	if (!img->layer.is_container)
+		view.notes = img->info.key_notes;
+	return view;
+}
+
 static int unlock_luks(struct vd_image *img, struct vd_bytes header, const struct vd_open_opts *opts, struct vd_error *e)
 {
+	const struct vd_luks_view view = vd_layer_luks_view(img, header);
 	vd_auto_secret struct vd_secret vk = { 0 };
 	int r = VD_ENOKEY;
 
 	if (!opts->n_keys)
 		return no_key(img, e);
 	for (size_t i = 0; i < opts->n_keys && (r == VD_ENOKEY || r == VD_EKEY); i++)
-		r = vd_luks_unlock(header, opts->keys[i], &vk, e);
+		r = vd_luks_unlock(&view, opts->keys[i], &vk, e);
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: ", img->path);
 	return vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk.p, vk.len, &img->layer.cipher, e);
@@ -260,7 +270,9 @@ static int open_legacy_aes(struct vd_image *img, const struct vd_open_opts *opts
 	if (!opts->n_keys)
 		return no_key(img, e);
 	given = vd_key_bytes(opts->keys[0]);
-	r = vd_secret_alloc(&key, 16, e);
+	r = vd_key_judge_secret(opts->keys[0], "an image of the old encryption", e);
+	if (r == 0)
+		r = vd_secret_alloc(&key, 16, e);
 	if (r < 0)
 		return r;
 	memcpy(key.p, given.p, vd_min_u64(given.len, key.len));

@@ -121,6 +121,27 @@ VD_PUBLIC int vd_key_from_command(const char *command, struct vd_key **out, stru
 /* The systemd credential NAME below DIRECTORY (what $CREDENTIALS_DIRECTORY says), bytes verbatim. */
 VD_PUBLIC int vd_key_from_credential(const char *directory, const char *name, struct vd_key **out,
 				     struct vd_error *e) VD_MUST_CHECK;
+
+/*
+ * A key that a program of the user's gives, for the token that an image keeps with a keyslot: from a smart card, a TPM, a key
+ * server. Runs /bin/sh -c COMMAND each time that a token is to be opened, in a process group of its own, which has the
+ * terminal meanwhile if the application's group has it; the protocol is in keys/keycommand.md. As new key of
+ * vd_keyslot_add() and vd_keyslot_change() it seals a secret that is made for it. Elsewhere, where a secret itself is wanted
+ * (creating images, splitting, escrow, legacy AES), it is VD_EARG. The command is run by the calls that use the key: they fail
+ * with VD_EKEY when no token fits or the secret is denied, VD_EFAILED when the program fails or takes too long.
+ */
+#define VD_KEY_TOKEN_MAX 4096           /* bytes of a token, without blanks */
+struct vd_key_command_opts {
+	size_t struct_size;
+	unsigned timeout_s;             /* for one run; 0: 60 */
+	const char *token_file;         /* a new secret: the token goes into this new file and not into the image. Opening: it is
+					   tried before those of the image. NULL: none; needed for LUKS1 containers */
+};
+VD_PUBLIC int vd_key_from_key_command(const char *command, const struct vd_key_command_opts *opts, struct vd_key **out,
+				      struct vd_error *e) VD_MUST_CHECK;
+/* True for keys of vd_key_from_key_command(). */
+VD_PUBLIC bool vd_key_is_command(const struct vd_key *key);
+
 /*
  * The payload, verbatim, of the key of that description in the kernel keyrings of the thread, process, session or user;
  * "user:" (as without) or "big_key:" before it says its type. VD_ENOENT: there is none, or it has expired; VD_EARG: a type
@@ -413,6 +434,8 @@ struct vd_slot_info {
 	uint32_t memory_kib, parallel;
 	bool is_weak;                   /* guesses at a human's passphrase are cheap */
 	char label[VD_LABEL_MAX], kind[16];     /* "" where nothing says */
+	char helper[16];                /* program that the slot's token is of, such as "tpm2"; "": none, or it does not say */
+	bool is_machine_bound;          /* the secret goes with one machine */
 	uint64_t created;               /* seconds since 1970; 0: not known */
 };
 struct vd_luks_info {
@@ -743,16 +766,20 @@ VD_PUBLIC int vd_image_amend(struct vd_image *img, const struct vd_amend_opts *o
 struct vd_keyslot_opts {
 	size_t struct_size;
 	const char *label;              /* kept by LUKS2 and qcow2: UTF-8 without control characters, quotes, backslashes. NULL: none */
-	const char *kind;               /* the same, up to 15 bytes; NULL: "passphrase" */
-	struct vd_kdf_opts kdf;
+	const char *kind;               /* the same, up to 15 bytes; NULL: "passphrase", "token" for a key command */
+	struct vd_kdf_opts kdf;         /* zero for a key command: 100 000 iterations, or 4 passes over 32 MiB */
 };
 /* A keyslot for `new_key`; `any` is a secret that opens the image now. The new slot has been opened before it counts. VD_ENOSPC: all are in use. */
 VD_PUBLIC int vd_keyslot_add(struct vd_image *img, const struct vd_key *any, const struct vd_key *new_key,
 			     const struct vd_keyslot_opts *opts, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
-/* A keyslot for `new_key`, then that of `old_key` goes: in this order, so a failure leaves both or the old one. */
+/*
+ * A keyslot for `new_key`, then that of `old_key` goes: in this order, so a failure leaves both or the old one. VD_EARG when
+ * only keyslots that are bound to one machine would be left.
+ */
 VD_PUBLIC int vd_keyslot_change(struct vd_image *img, const struct vd_key *old_key, const struct vd_key *new_key,
 				const struct vd_keyslot_opts *opts, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;
-enum vd_keyslot_flag { VD_KEYSLOT_LAST = 1 };   /* allow to remove the last one: without a header backup the data is lost then */
+enum vd_keyslot_flag { VD_KEYSLOT_LAST = 1 };   /* allow to remove the last one, or the last that is not bound to one machine:
+						   without a header backup the data is lost then, or is with that machine */
 VD_PUBLIC int vd_keyslot_remove(struct vd_image *img, uint32_t slot, unsigned flags, struct vd_error *e) VD_MUST_CHECK;
 /* Which keyslot the secret opens; VD_EKEY: none. On any handle. */
 VD_PUBLIC int vd_keyslot_find(struct vd_image *img, const struct vd_key *key, uint32_t *slot, struct vd_error *e) VD_MUST_CHECK;

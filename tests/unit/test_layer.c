@@ -107,7 +107,7 @@ static struct vd_diskcipher *cipher_of(const char *name, uint64_t header_off)
 	assert_true(vd_luks_probe((struct vd_bytes){ header, VD_LUKS_PROBE_LEN }, &len));
 	header = realloc(header, vd_max_u64(len, VD_LUKS_PROBE_LEN));
 	read_file(name, header_off, header, len);
-	assert_int_equal(vd_luks_unlock((struct vd_bytes){ header, len }, key, &vk, NULL), 0);
+	assert_int_equal(vd_luks_unlock(&(struct vd_luks_view){ .header = { header, len } }, key, &vk, NULL), 0);
 	assert_int_equal(vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk.p, vk.len, &cipher, NULL), 0);
 	return cipher;
 }

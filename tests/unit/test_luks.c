@@ -109,7 +109,7 @@ static int inspect(const uint8_t *header, size_t len, uint64_t container_len, st
 static int unlock(struct vd_bytes header, const char *text, struct vd_secret *vk, struct vd_error *e)
 {
 	struct vd_key *key = key_of(text);
-	int r = vd_luks_unlock(header, key, vk, e);
+	int r = vd_luks_unlock(&(struct vd_luks_view){ .header = header }, key, vk, e);
 
 	vd_key_free(key);
 	return r;
