@@ -19,9 +19,9 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
         -Wformat=2 -Wvla $(if $(or $(WERROR),$(CI)),-Werror)
 
 LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
-OPT_PKGS := $(shell for p in libisal libdeflate liburing; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+OPT_PKGS := $(shell for p in libisal libdeflate liburing gpgme; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
-            $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING)
+            $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING) $(if $(filter gpgme,$(OPT_PKGS)),-DVD_HAVE_GPGME)
 HELPER_PKGS := $(shell for p in gnutls libcurl; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
@@ -41,6 +41,9 @@ LIB_SRC   := $(filter-out libvdisk/codec/deflate_libdeflate.c,$(LIB_SRC))
 endif
 ifeq ($(filter liburing,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out libvdisk/io/uring.c,$(LIB_SRC))
+endif
+ifeq ($(filter gpgme,$(OPT_PKGS)),)
+LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c))
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c and base64.c.
@@ -216,7 +219,7 @@ dist:
 
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
-        libisal-dev libdeflate-dev liburing-dev libcmocka-dev qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
+        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl
 deps:

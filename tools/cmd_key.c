@@ -28,6 +28,8 @@ static const struct opt slot_options[] = {
 	  .help = "recovery: N shares instead of the key, of which any K give it" },
 	{ .name = "recipient", .kind = OPT_TEXTS, .where = WHERE(recipients), .arg = "AGE1...",
 	  .help = "escrow: a public key of age that may open FILE; may be repeated" },
+	{ .name = "openpgp-key", .kind = OPT_TEXTS, .where = WHERE(openpgp_keys), .arg = "KEYFILE",
+	  .help = "escrow: a file of OpenPGP public keys that may open FILE; may be repeated" },
 	{ .name = "qr", .kind = OPT_FLAG, .where = WHERE(qr), .help = "recovery: show the key as a QR code, too" },
 	{ 0 },
 };
@@ -44,6 +46,7 @@ static const char *const examples[] = {
 	"vdisk key recovery --qr disk.qcow2",
 	"vdisk key recovery --split 2/3 disk.qcow2",
 	"vdisk key escrow --recipient age1... disk.qcow2 disk.key.age",
+	"vdisk key escrow --openpgp-key officer.asc disk.qcow2 disk.key.gpg",
 	"vdisk key remove disk.qcow2 1",
 	NULL,
 };

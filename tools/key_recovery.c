@@ -112,21 +112,40 @@ int key_act_recovery(struct key_request *q, struct vd_error *e)
 	return r;
 }
 
+/* age and OpenPGP have a file each: what opens one says nothing of the other. */
+static int judge_recipients(const struct settings *s, struct vd_error *e)
+{
+	if (s->recipients.n && s->openpgp_keys.n) {
+		fail(e, VD_EARG, "key escrow: a file is for recipients of age or for OpenPGP keys, not for both");
+		return fail_hint(e, VD_EARG, "do it twice: each gets a keyslot and a file of its own");
+	}
+	if (s->recipients.n || s->openpgp_keys.n)
+		return 0;
+	return fail(e, VD_EARG, "key escrow: for whom? --recipient names a public key of age, --openpgp-key a file of OpenPGP keys");
+}
+
+static int seal(const struct key_request *q, const struct vd_key *made, struct vd_error *e)
+{
+	const struct texts *age = &q->s->recipients, *openpgp = &q->s->openpgp_keys;
+
+	return age->n ? vd_key_escrow(made, age->at, age->n, q->what, e) :
+			vd_key_escrow_openpgp(made, openpgp->at, openpgp->n, q->what, e);
+}
+
 /* The file first: a keyslot whose key nobody has would be there for good. */
 int key_act_escrow(struct key_request *q, struct vd_error *e)
 {
 	char text[RECOVERY_TEXT_SIZE] = "";
 	struct vd_key *made = NULL;
-	int r = 0;
+	int r = judge_recipients(q->s, e);
 
-	if (!q->s->recipients.n)
-		return fail(e, VD_EARG, "key escrow: for whom? --recipient names a public key of age");
-	r = key_find(q, e);
+	if (r == 0)
+		r = key_find(q, e);
 	if (r == 0)
 		r = recovery_make(text, &made, e);
 	explicit_bzero(text, sizeof(text));
 	if (r == 0)
-		r = vd_key_escrow(made, q->s->recipients.at, q->s->recipients.n, q->what, e);
+		r = seal(q, made, e);
 	if (r == 0) {
 		r = key_add_slot(q, vd_keyslot_add, made, "escrow", e);
 		if (r < 0)
@@ -136,6 +155,7 @@ int key_act_escrow(struct key_request *q, struct vd_error *e)
 	if (r < 0)
 		return r;
 	key_print_slot(q, "escrow", "opens with the key in the file");
-	ui_note("age -d -i IDENTITY %s prints that key: keep the file with the image's backups", q->what);
+	ui_note("%s %s prints that key: keep the file with the image's backups",
+		q->s->recipients.n ? "age -d -i IDENTITY" : "gpg -d", q->what);
 	return 0;
 }

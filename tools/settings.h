@@ -84,7 +84,7 @@ struct settings {
 	bool shrink, scrub;
 	const char *label, *header_backup;      /* key */
 	bool last_slot, qr;
-	struct texts recipients;
+	struct texts recipients, openpgp_keys;
 	const char *split;              /* key recovery: K/N */
 	uint64_t granularity;           /* bitmap */
 	bool disabled;

@@ -82,6 +82,10 @@ int vd_luks_format(const struct vd_luks_format_opts *opts, const struct vd_secre
 int vd_age_seal(const struct vd_key *key, const char *const *recipients, size_t n, uint8_t **out, size_t *out_len,
 		struct vd_error *e) VD_MUST_CHECK;
 
+/* The secret encrypted to all OpenPGP public keys in the files, as one message; *out is malloc'ed. VD_EARG names a wrong one. */
+int vd_openpgp_seal(const struct vd_key *key, const char *const *files, size_t n, uint8_t **out, size_t *out_len,
+		    struct vd_error *e) VD_MUST_CHECK;
+
 /* ---- changing keyslots ---- */
 
 #define VD_LUKS_STEPS_MAX 4

@@ -790,6 +790,14 @@ VD_PUBLIC int vd_keyslot_find(struct vd_image *img, const struct vd_key *key, ui
  */
 VD_PUBLIC int vd_key_escrow(const struct vd_key *key, const char *const *recipients, size_t n, const char *path,
 			    struct vd_error *e) VD_MUST_CHECK;
+/*
+ * The same as one OpenPGP message to all public keys in n files, as gpg --export writes them: gpg -d opens it. Runs gpg with a
+ * folder of its own in /tmp, which knows these keys and no others; SIGPIPE is blocked in the calling thread meanwhile. VD_EARG
+ * names a file without a public key, or a key that has expired, was revoked or cannot encrypt; VD_EUNSUPPORTED: there is
+ * no gpg, or the library was built without gpgme.
+ */
+VD_PUBLIC int vd_key_escrow_openpgp(const struct vd_key *key, const char *const *key_files, size_t n, const char *path,
+				    struct vd_error *e) VD_MUST_CHECK;
 
 /*
  * The header with all its keyslots as a file, mode 0600, whose bytes cryptsetup knows as a header backup. VD_EEXIST: the file

@@ -5,7 +5,7 @@
 . "$SRCDIR/tests/support/json.sh"
 . "$SRCDIR/tests/support/peers.sh"
 . "$SRCDIR/tests/support/terminal.sh"
-requires qemu-img cryptsetup perl age age-keygen script
+requires qemu-img cryptsetup perl age age-keygen gpg script
 
 printf old > old; printf new > new; printf wrong > wrong
 yes 'a line of text' | head -c 4194304 > disk.raw
@@ -174,11 +174,39 @@ for who in ann bob; do
 done
 ! age -d -i eve.key e.age > eve.secret 2>/dev/null; claim "eve does not"
 "$VDISK" key list e.qcow2 | grep '^1 *escrow' > /dev/null; claim "list shows what the keyslot is for"
-check_fails 64 "a recipient that is none is refused" "$VDISK" key escrow --key-file old --recipient "$(pub ann | tr q p)" e.qcow2 no.age
+check_fails 64 "a recipient that is none is refused" "$VDISK" key escrow --key-file old --recipient "$(pub ann | tr a-z b-za)" e.qcow2 no.age
 check_fails 64 "no recipient, too" "$VDISK" key escrow --key-file old e.qcow2 no.age
 check_fails 12 "and a wrong key" "$VDISK" key escrow --key-file wrong --recipient "$(pub ann)" e.qcow2 no.age
 check_fails 1 "an existing file is kept" "$VDISK" key escrow --key-file old --recipient "$(pub ann)" e.qcow2 e.age
 [ "$(slots e.qcow2)" = "0 1" ] && [ ! -e no.age ]; claim "none of them changes anything"
+
+# ---- escrow to OpenPGP keys, whose owners have a GnuPG each
+mkdir -m 700 ann bob old.gnupg
+# gpg_of WHO ...: no agent of theirs outlives the script
+gpg_of() { who=$1; shift; gpg -q --homedir "$who" --batch --pinentry-mode loopback --passphrase '' "$@"; }
+on_exit 'for who in ann bob old.gnupg; do gpgconf --homedir "$who" --kill all; done'
+gpg_of ann --quick-gen-key 'Ann <ann@example.org>' future-default default never 2> /dev/null && gpg_of ann --armor --export > ann.asc
+gpg_of bob --quick-gen-key 'Bob <bob@example.org>' future-default default never 2> /dev/null && gpg_of bob --export > bob.pgp
+gpg_of old.gnupg --faked-system-time 20200101T000000 --quick-gen-key 'Old <old@example.org>' future-default default 1d 2> /dev/null &&
+	gpg_of old.gnupg --export > old.pgp
+"$VDISK" encrypt -q --key-file old --pbkdf-iterations 1000 disk.raw p.qcow2
+check "escrow to OpenPGP" env GNUPGHOME=/nonexistent HOME=/nonexistent "$VDISK" key escrow --key-file old --pbkdf-iterations 1000 --openpgp-key ann.asc --openpgp-key bob.pgp p.qcow2 p.pgp
+[ "$(stat -c %a p.pgp)" = 600 ]; claim "only its owner reads the message"
+for who in ann bob; do
+	gpg_of $who -d p.pgp > $who.secret 2> /dev/null && opens p.qcow2 $who.secret
+	claim "gpg of $who opens it, and the disk opens with what is in it"
+done
+check_fails 64 "a key that has expired is refused" "$VDISK" key escrow --key-file old --openpgp-key ann.asc --openpgp-key old.pgp p.qcow2 no.pgp
+grep -q 'Old <old@example.org> has expired' "$stderr"; claim "by its name"
+sed 's/^:-*BEGIN/-----BEGIN/' bob/openpgp-revocs.d/*.rev | gpg_of bob --import 2> /dev/null && gpg_of bob --export > revoked.pgp
+check_fails 64 "one that was revoked, too" "$VDISK" key escrow --key-file old --openpgp-key revoked.pgp p.qcow2 no.pgp
+gpg_of ann --export-secret-keys > private.pgp
+check_fails 64 "a private key is not asked for" "$VDISK" key escrow --key-file old --openpgp-key private.pgp p.qcow2 no.pgp
+check_fails 64 "a file without a key is told" "$VDISK" key escrow --key-file old --openpgp-key old p.qcow2 no.pgp
+check_fails 1 "one that is not there, too" "$VDISK" key escrow --key-file old --openpgp-key nobody.asc p.qcow2 no.pgp
+check_fails 64 "age and OpenPGP have a file each" "$VDISK" key escrow --key-file old --openpgp-key ann.asc --recipient "$(pub ann)" p.qcow2 no.pgp
+[ "$(slots p.qcow2)" = "0 1" ] && [ ! -e no.pgp ]; claim "none of them changes anything"
+! ls -d /tmp/vdisk-gpg-* 2> /dev/null; claim "no folder of GnuPG is left"
 
 # ---- two of three officers
 "$VDISK" encrypt -q --key-file old --pbkdf-iterations 1000 disk.raw s.qcow2
