@@ -495,12 +495,13 @@ static void want_of_memory_ends_it(void **state)
 	disk_close(img);
 }
 
+/* But for those of names, and of which key slots are dead. */
 static void reads_that_fail_end_it(void **state)
 {
 	struct vd_fault_plan plan = { .kinds = VD_OP_READ, .err = EIO };
 	struct vd_image *img;
 	struct vd_error e;
-	uint64_t n_fired;
+	uint64_t n_fired, n_failed = 0;
 
 	(void)state;
 	make_qcow2();
@@ -513,9 +514,10 @@ static void reads_that_fail_end_it(void **state)
 		r = scan(img, 0, 3, &e);
 		n_fired = vd_fault_fired(disks.fault);
 		vd_fault_arm(disks.fault, NULL);
-		assert_int_equal(r, n_fired ? VD_EIO : 0);
+		assert_true(r == 0 || r == VD_EIO);
+		n_failed += r < 0;
 	} while (n_fired);
-	assert_true(plan.nth > 5);
+	assert_true(n_failed > 5);
 	disk_close(img);
 }
 
