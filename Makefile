@@ -46,7 +46,7 @@ ifeq ($(filter gpgme,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c))
-# Programs for --key-command, each where the library is that it needs. What they share is protocol.c and base64.c.
+# Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.
 HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault)
 KMIP_MESSAGES := tools/keyhelpers/kmip_message.c tools/keyhelpers/kmip_ttlv.c
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
@@ -117,7 +117,7 @@ $(B)/installed/vdisk: $(call obj,$(TOOL_SRC)) $(SO) $(B)/libvdisk.so
 vdisk: $(B)/vdisk
 	@ln -sf $(B)/vdisk vdisk
 
-$(HELPER_BIN): $(B)/vdisk-key-%: $(B)/tools/keyhelpers/%.o $(call obj,tools/keyhelpers/protocol.c tools/keyhelpers/base64.c)
+$(HELPER_BIN): $(B)/vdisk-key-%: $(B)/tools/keyhelpers/%.o $(call obj,$(addprefix tools/keyhelpers/,protocol.c base64.c options.c))
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-z,relro,-z,now -o $@ $^ $(shell $(PKG_CONFIG) --libs json-c $(HELPER_NEEDS))
 $(B)/vdisk-key-kmip: $(call obj,tools/keyhelpers/kmip_tls.c $(KMIP_MESSAGES))
@@ -131,7 +131,10 @@ $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 $(B)/tests/unit/test_opts.o: INC = -Ilibvdisk/include -Itools
 $(B)/tests/unit/test_opts: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
 $(B)/tests/unit/test_opts: TEST_LIBS += $(TOOL_LIBS)
-# So are the messages of KMIP.
+# So are the programs for --key-command.
+$(B)/tests/unit/test_keyprotocol.o: INC = -I. -Itools
+$(B)/tests/unit/test_keyprotocol: $(call obj,tools/keyhelpers/protocol.c tools/keyhelpers/base64.c)
+$(B)/tests/unit/test_keyprotocol: TEST_LIBS += $(TOOL_LIBS)
 $(B)/tests/unit/test_kmip.o $(B)/tests/fuzz/fuzz_kmip.o: INC = -I. -Itools
 $(B)/tests/unit/test_kmip $(B)/tests/fuzz/fuzz_kmip.replay: $(call obj,$(KMIP_MESSAGES))
 $(B)/fuzz/fuzz_kmip: FUZZED = -Itools $(KMIP_MESSAGES)

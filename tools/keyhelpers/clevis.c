@@ -10,22 +10,21 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "keyhelpers/base64.h"
+#include "keyhelpers/options.h"
 #include "keyhelpers/protocol.h"
 
 extern char **environ;
 
-#define DEFAULT_TIMEOUT "20"    /* seconds; a tang server answers in a fraction of one */
+#define DEFAULT_TIMEOUT 20      /* seconds; a tang server answers in a fraction of one */
 #define JWE_MAX 4000            /* what fits into a token: one tang server takes about 1100 */
 #define NESTED_MAX 4            /* pins of sss within sss */
 #define MESSAGES_MAX 4096
@@ -33,7 +32,7 @@ extern char **environ;
 struct settings {
 	const char *pin, *text;         /* as for `clevis encrypt` */
 	struct json_object *config;
-	const char *timeout;
+	char timeout[12];               /* seconds */
 };
 
 /* All that holds secrets, in one place that is locked and wiped. */
@@ -279,31 +278,15 @@ static const char usage[] =
 
 static void parse(int argc, char **argv, struct settings *s)
 {
-	static const struct option options[] = {
-		{ "timeout", required_argument, NULL, 't' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	int c;
+	const char *timeout = NULL;
+	const struct options_entry table[] = { { "timeout", &timeout }, { 0 } };
+	int behind = options_take(argc, argv, table, usage);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 't':
-			s->timeout = optarg;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			protocol_fail(PROTOCOL_FAILED, "see vdisk-key-clevis --help");
-		}
-	}
-	if (argc - optind != 2)
+	if (argc - behind != 2)
 		protocol_fail(PROTOCOL_FAILED, "a pin and its configuration are needed");
-	if (atoi(s->timeout) < 1 || atoi(s->timeout) > 3600 || s->timeout[strspn(s->timeout, "0123456789")])
-		protocol_fail(PROTOCOL_FAILED, "--timeout: 1 to 3600 seconds");
-	s->pin = argv[optind];
-	s->text = argv[optind + 1];
+	snprintf(s->timeout, sizeof(s->timeout), "%u", options_timeout(timeout, DEFAULT_TIMEOUT));
+	s->pin = argv[behind];
+	s->text = argv[behind + 1];
 	s->config = protocol_parse(s->text);
 	if (!json_object_is_type(s->config, json_type_object))
 		protocol_fail(PROTOCOL_FAILED, "the configuration is no JSON object");
@@ -312,7 +295,7 @@ static void parse(int argc, char **argv, struct settings *s)
 
 int main(int argc, char **argv)
 {
-	struct settings s = { .timeout = DEFAULT_TIMEOUT };
+	struct settings s = { 0 };
 
 	protocol_guard(&memory, sizeof(memory));
 	parse(argc, argv, &s);

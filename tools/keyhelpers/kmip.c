@@ -9,14 +9,13 @@
  *
  * The identifier is authenticated with the secret. A token names no server: the one that the options name is asked.
  */
-#include <getopt.h>
 #include <gnutls/crypto.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "keyhelpers/base64.h"
 #include "keyhelpers/kmip_tls.h"
+#include "keyhelpers/options.h"
 #include "keyhelpers/protocol.h"
 
 #define DEFAULT_PORT "5696"     /* KMIP Profiles 1.4, 3.1 */
@@ -26,6 +25,7 @@
 #define WRAPPED_MAX (NONCE + PROTOCOL_SECRET_MAX + TAG)
 
 struct settings {
+	char server_text[300];          /* host and port, taken apart */
 	struct kmip_server server;
 	struct kmip_version version;    /* { 0, 0 }: ask the server */
 	const char *key_id;             /* NULL: a new key for each secret */
@@ -240,20 +240,22 @@ static const char usage[] =
 	"                      [--key-id ID] [--kmip-version N.N] [--timeout SECONDS]\n"
 	"Seals and opens secrets for vdisk's --new-key-command and --key-command.\n";
 
-/* HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT; takes the text apart. */
-static void set_server(struct kmip_server *server, char *text)
+/* HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT */
+static void set_server(struct settings *s, const char *option)
 {
-	char *end = text[0] == '[' ? strchr(text, ']') : NULL, *colon = strchr(end ? end : text, ':');
+	char *text = s->server_text, *end, *colon;
 
-	server->host = end ? text + 1 : text;
-	server->port = DEFAULT_PORT;
-	if (colon) {
+	if (snprintf(text, sizeof(s->server_text), "%s", option) >= (int)sizeof(s->server_text))
+		protocol_fail(PROTOCOL_FAILED, "--server: no name is that long");
+	end = text[0] == '[' ? strchr(text, ']') : NULL;
+	colon = strchr(end ? end : text, ':');
+	s->server.host = end ? text + 1 : text;
+	s->server.port = colon ? colon + 1 : DEFAULT_PORT;
+	if (colon)
 		*colon = '\0';
-		server->port = colon + 1;
-	}
 	if (end)
 		*end = '\0';
-	if (!server->host[0] || !server->port[0])
+	if (!s->server.host[0] || !s->server.port[0])
 		protocol_fail(PROTOCOL_FAILED, "--server: HOST[:PORT] is wanted");
 }
 
@@ -266,65 +268,36 @@ static struct kmip_version parse_version(const char *text)
 		if (!strcmp(text, name))
 			return *v;
 	}
-	protocol_fail(PROTOCOL_FAILED, "--kmip-version: 1.0 to 1.4 and 2.0 are spoken, not '%.16s'", text);
+	protocol_fail(PROTOCOL_FAILED, "--kmip-version: 1.0 to 1.4 and 2.0 are spoken, not '%s'", text);
 }
 
 static void parse(int argc, char **argv, struct settings *s)
 {
-	static const struct option options[] = {
-		{ "server", required_argument, NULL, 's' },
-		{ "ca", required_argument, NULL, 'a' },
-		{ "cert", required_argument, NULL, 'c' },
-		{ "cert-key", required_argument, NULL, 'k' },
-		{ "key-id", required_argument, NULL, 'i' },
-		{ "kmip-version", required_argument, NULL, 'v' },
-		{ "timeout", required_argument, NULL, 't' },
-		{ "help", no_argument, NULL, 'h' },
+	const char *server = NULL, *version = NULL, *timeout = NULL;
+	const struct options_entry table[] = {
+		{ "server", &server },
+		{ "ca", &s->server.ca },
+		{ "cert", &s->server.cert },
+		{ "cert-key", &s->server.key },
+		{ "key-id", &s->key_id },
+		{ "kmip-version", &version },
+		{ "timeout", &timeout },
 		{ 0 },
 	};
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 's':
-			set_server(&s->server, optarg);
-			break;
-		case 'a':
-			s->server.ca = optarg;
-			break;
-		case 'c':
-			s->server.cert = optarg;
-			break;
-		case 'k':
-			s->server.key = optarg;
-			break;
-		case 'i':
-			s->key_id = optarg;
-			break;
-		case 'v':
-			s->version = parse_version(optarg);
-			break;
-		case 't':
-			s->timeout = (unsigned)atoi(optarg);
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			protocol_fail(PROTOCOL_FAILED, "see vdisk-key-kmip --help");
-		}
-	}
-	if (optind < argc || !s->server.host || !s->server.ca || !s->server.cert || !s->server.key)
-		protocol_fail(PROTOCOL_FAILED, "--server, --ca, --cert and --cert-key are needed");
-	if (s->timeout < 1 || s->timeout > 3600)
-		protocol_fail(PROTOCOL_FAILED, "--timeout: 1 to 3600 seconds");
+	if (options_take(argc, argv, table, usage) < argc || !server || !s->server.ca || !s->server.cert || !s->server.key)
+		protocol_fail(PROTOCOL_FAILED, "--server, --ca, --cert and --cert-key are needed, and nothing behind the options");
+	set_server(s, server);
+	if (version)
+		s->version = parse_version(version);
+	s->timeout = options_timeout(timeout, DEFAULT_TIMEOUT);
 	if (s->key_id && !is_storable(s->key_id))
 		protocol_fail(PROTOCOL_FAILED, "--key-id: up to %d printable characters", KMIP_ID_MAX - 1);
 }
 
 int main(int argc, char **argv)
 {
-	struct settings s = { .timeout = DEFAULT_TIMEOUT };
+	struct settings s = { 0 };
 
 	protocol_guard(&memory, sizeof(memory));
 	parse(argc, argv, &s);

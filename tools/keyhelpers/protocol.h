@@ -46,7 +46,7 @@ _Noreturn void protocol_fail(enum protocol_kind kind, const char *fmt, ...) __at
 /* From now on the program has so many seconds to end; then it replies that `whom` does not answer. */
 void protocol_deadline(unsigned seconds, const char *whom);
 
-/* Strictly one JSON value, or NULL. */
+/* One JSON value and nothing behind it, or NULL. */
 struct json_object *protocol_parse(const char *text);
 /* A member that is a string without zero bytes, or NULL. */
 const char *protocol_text(struct json_object *object, const char *name);

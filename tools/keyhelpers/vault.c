@@ -10,12 +10,11 @@
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "keyhelpers/base64.h"
+#include "keyhelpers/options.h"
 #include "keyhelpers/protocol.h"
 
 #define DEFAULT_TIMEOUT 10
@@ -296,66 +295,35 @@ static void judge(const struct settings *s)
 		protocol_fail(PROTOCOL_FAILED, "--key: letters, digits, - and _ are wanted");
 	if (!is_plain(s->mount, "/", 200) || (s->name_space && !is_plain(s->name_space, "/", 200)))
 		protocol_fail(PROTOCOL_FAILED, "--mount, --namespace: letters, digits, -, _ and / are wanted");
-	if (s->timeout < 1 || s->timeout > 3600)
-		protocol_fail(PROTOCOL_FAILED, "--timeout: 1 to 3600 seconds");
 }
 
 static void parse(int argc, char **argv, struct settings *s)
 {
-	static const struct option options[] = {
-		{ "address", required_argument, NULL, 'a' },
-		{ "token-file", required_argument, NULL, 'f' },
-		{ "key", required_argument, NULL, 'k' },
-		{ "mount", required_argument, NULL, 'm' },
-		{ "ca", required_argument, NULL, 'c' },
-		{ "namespace", required_argument, NULL, 'n' },
-		{ "timeout", required_argument, NULL, 't' },
-		{ "help", no_argument, NULL, 'h' },
+	const char *timeout = NULL;
+	const struct options_entry table[] = {
+		{ "address", &s->address },
+		{ "token-file", &s->token_file },
+		{ "key", &s->key },
+		{ "mount", &s->mount },
+		{ "ca", &s->ca },
+		{ "namespace", &s->name_space },
+		{ "timeout", &timeout },
 		{ 0 },
 	};
-	int c;
+	int behind = options_take(argc, argv, table, usage);
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'a':
-			s->address = optarg;
-			break;
-		case 'f':
-			s->token_file = optarg;
-			break;
-		case 'k':
-			s->key = optarg;
-			break;
-		case 'm':
-			s->mount = optarg;
-			break;
-		case 'c':
-			s->ca = optarg;
-			break;
-		case 'n':
-			s->name_space = optarg;
-			break;
-		case 't':
-			s->timeout = (unsigned)atoi(optarg);
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			protocol_fail(PROTOCOL_FAILED, "see vdisk-key-vault --help");
-		}
-	}
-	if (optind < argc)
-		protocol_fail(PROTOCOL_FAILED, "'%s' is no option", argv[optind]);
+	if (behind < argc)
+		protocol_fail(PROTOCOL_FAILED, "'%s' is no option", argv[behind]);
+	s->timeout = options_timeout(timeout, DEFAULT_TIMEOUT);
+	judge(s);
 }
 
 int main(int argc, char **argv)
 {
-	struct settings s = { .mount = "transit", .timeout = DEFAULT_TIMEOUT };
+	struct settings s = { .mount = "transit" };
 
 	protocol_guard(&memory, sizeof(memory));
 	parse(argc, argv, &s);
-	judge(&s);
 	protocol_read(&memory.request, "vault");
 	if (memory.request.is_seal)
 		seal(&s, &memory.request);
