@@ -146,8 +146,10 @@ const struct vd_format vd_format_vmdk = {
 	.publish = vd_vmdk_publish,
 	.cancel = vd_vmdk_cancel,
 	.punch = vd_vmdk_punch,
+	.freed = vd_vmdk_freed,
 	.walk = vd_vmdk_walk,
 	.reach = vd_vmdk_reach,
 	.resize = vd_vmdk_resize,
+	.shift = vd_vmdk_shift,
 	.repair = &vd_vmdk_repair_ops,
 };

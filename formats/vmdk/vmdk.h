@@ -33,8 +33,8 @@
  *
  * Invariants of the code that follows:
  *
- *  V1  A grain that a table names stays named: what becomes zeros keeps its place, as a hole in the host file. So no
- *      space is ever released, and none used twice.
+ *  V1  A grain that a table names stays named: what becomes zeros keeps its place, as a hole in the host file. Only a shift
+ *      releases space, and none is ever used twice.
  *  V2  A grain table entry is written to the redundant table first, in rank order; both are the same at every commit.
  *  V3  What map() reads is constant after open, or in tables, which go through core/meta.
  *  V4  An entry is judged on each use: nothing is read, written or allocated by its word before that.
@@ -83,10 +83,16 @@ enum vd_vmdk_marker { VMDK_MARKER_EOS, VMDK_MARKER_GT, VMDK_MARKER_GD, VMDK_MARK
 #define VMDK_PACKED_GRAIN_MAX   (UINT64_C(16) << 20)
 #define VMDK_GTES_MAX           4096
 #define VMDK_GD_ENTRIES_MAX     (UINT64_C(1) << 26) /* 64 TiB of seSparse has 4 million */
+#define VMDK_SPARSE_MAX         ((UINT64_C(2) << 40) - (UINT64_C(8) << 30)) /* written: tables and descriptor take less than a 512th */
 #define VMDK_BATCH              256             /* table entries looked at together: on the stack */
 
 enum vd_vmdk_access { VMDK_RW, VMDK_RDONLY, VMDK_NOACCESS };
 enum vd_vmdk_kind { VMDK_FLAT, VMDK_ZERO, VMDK_SPARSE, VMDK_COWD, VMDK_SESPARSE };
+
+/* A piece of the descriptor's text. */
+struct vd_vmdk_span {
+	size_t at, len;
+};
 
 /* An extent as a line of the descriptor has it. */
 struct vd_vmdk_line {
@@ -94,13 +100,14 @@ struct vd_vmdk_line {
 	enum vd_vmdk_kind kind;
 	uint64_t sectors, first_sector;
 	char *file;                     /* NULL: none is named */
-	size_t sectors_at, sectors_len; /* where the digits of its size are in the text */
+	struct vd_vmdk_span line, digits, type, rest;   /* all of it, with its end; its size; its type's word; what follows the name */
 };
 
+/* The *_in say where in the text a value is, without quotes; of what is not said they are empty. */
 struct vd_vmdk_descriptor {
 	uint32_t version, cid, parent_cid;
 	bool has_cid;
-	size_t cid_at, cid_digits;      /* where the digits of the CID are in the text */
+	struct vd_vmdk_span cid_in, parent_cid_in, create_type_in, hint_in;
 	char *create_type;              /* NULL: not said */
 	char *encoding, *parent_hint, *change_track, *adapter_type, *hardware;
 	struct vd_vmdk_line *lines;
@@ -145,6 +152,7 @@ struct vd_vmdk_extent {
 struct vd_vmdk {
 	struct vd_set *set;
 	struct vd_meta *meta;
+	struct vd_space *space;
 	const char *name;               /* of the image file, for messages after open */
 	struct vd_vmdk_descriptor d;
 	uint64_t desc_off, text_len;    /* of the text in file 0; without the NULs behind it */
@@ -215,12 +223,18 @@ int vd_vmdk_frame(void *st, struct vd_run *r, struct vd_bytes head, struct vd_er
 /* vmdk_write.c */
 /* Looks at every directory entry, before anything is written by their word. */
 int vd_vmdk_prepare_write(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
+/* Another one, written but not flushed. Children made on the old content notice by it. */
+int vd_vmdk_change_cid(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
 int vd_vmdk_begin_write(void *st, struct vd_error *e);
 int vd_vmdk_end_write(void *st, struct vd_error *e);
 int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e);
 int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vmdk_cancel(void *st, struct vd_resv *v);
 int vd_vmdk_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
+
+/* vmdk_shift.c */
+int vd_vmdk_shift(void *st, int64_t by, struct vd_error *e);
+int vd_vmdk_freed(void *st, const struct vd_range *range, struct vd_error *e);
 
 /* vmdk_resize.c */
 int vd_vmdk_reach(void *st, uint64_t size, struct vd_error *e);

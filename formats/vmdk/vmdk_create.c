@@ -91,8 +91,8 @@ static int judge_parent(struct plan *p, struct vd_error *e)
 
 static int judge_size(const struct plan *p, struct vd_error *e)
 {
-	/* Sectors of one sparse file are counted in 32 bits; tables and descriptor take less than a 512th. */
-	uint64_t max = p->kind->is_sparse && !p->kind->is_split ? (UINT64_C(2) << 40) - (UINT64_C(8) << 30) : INT64_MAX;
+	/* Sectors of one sparse file are counted in 32 bits. */
+	uint64_t max = p->kind->is_sparse && !p->kind->is_split ? VMDK_SPARSE_MAX : INT64_MAX;
 
 	if (!p->c->size)
 		return vd_fail(e, VD_EARG, "a VMDK has at least one sector");

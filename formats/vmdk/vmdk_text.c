@@ -89,6 +89,11 @@ static bool number_of(struct vd_bytes t, unsigned base, uint64_t *out)
 	return true;
 }
 
+static struct vd_vmdk_span span_of(struct vd_bytes text, struct vd_bytes part)
+{
+	return (struct vd_vmdk_span){ part.p - text.p, part.len };
+}
+
 static struct vd_bytes without_bom(struct vd_bytes t)
 {
 	return begins_with(t, "\xef\xbb\xbf") ? (struct vd_bytes){ t.p + 3, t.len - 3 } : t;
@@ -220,7 +225,10 @@ static int parse_extent(struct vd_bytes text, struct vd_bytes line, size_t numbe
 	struct vd_bytes rest = line, access = next_word(&rest), size = next_word(&rest), type = next_word(&rest), name;
 	int r;
 
-	*x = (struct vd_vmdk_line){ .sectors_at = size.p - text.p, .sectors_len = size.len };
+	*x = (struct vd_vmdk_line){
+		.digits = span_of(text, size), .type = span_of(text, type),
+		.rest = { line.p + line.len - text.p, 0 },
+	};
 	for (size_t i = 0; i < N(accesses); i++)
 		if (is_word(access, accesses[i].word))
 			x->access = accesses[i].access;
@@ -233,6 +241,8 @@ static int parse_extent(struct vd_bytes text, struct vd_bytes line, size_t numbe
 		return x->kind == VMDK_ZERO ? 0 : wrong_line(number, "an extent names no file", e);
 	if (!split_name(rest, &name, &x->first_sector) || x->first_sector > VMDK_SECTORS_MAX)
 		return wrong_line(number, "an extent's file or first sector cannot be made out", e);
+	x->rest.at = name.p + name.len + 1 - text.p;
+	x->rest.len = line.p + line.len - text.p - x->rest.at;
 	return x->kind == VMDK_ZERO ? 0 : vd_vmdk_to_utf8(encoding, name, &x->file, e);
 }
 
@@ -280,12 +290,11 @@ static int set_cid(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct vd
 		return vd_fail(e, VD_ECORRUPT, "the descriptor has two CIDs, %08" PRIx32 " and %08" PRIx32, d->cid, (uint32_t)cid);
 	d->cid = cid;
 	d->has_cid = true;
-	d->cid_at = value.p - text.p;
-	d->cid_digits = value.len;
+	d->cid_in = span_of(text, value);
 	return 0;
 }
 
-static int set_parent_cid(struct vd_vmdk_descriptor *d, struct vd_bytes value, struct vd_error *e)
+static int set_parent_cid(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct vd_bytes value, struct vd_error *e)
 {
 	uint64_t cid;
 
@@ -295,6 +304,7 @@ static int set_parent_cid(struct vd_vmdk_descriptor *d, struct vd_bytes value, s
 	if (d->parent_cid != VMDK_CID_NONE && d->parent_cid != cid)
 		return vd_fail(e, VD_ECORRUPT, "the descriptor has two parentCIDs");
 	d->parent_cid = cid;
+	d->parent_cid_in = span_of(text, value);
 	return 0;
 }
 
@@ -334,13 +344,15 @@ static int refuse_encrypted(struct vd_error *e)
 static int take_pair(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct vd_bytes key, struct vd_bytes value,
 		     struct vd_error *e)
 {
+	struct vd_vmdk_span ignored;
 	const struct {
 		const char *key;
 		char **to;
+		struct vd_vmdk_span *in;
 	} texts[] = {
-		{ "createType", &d->create_type }, { "parentFileNameHint", &d->parent_hint },
-		{ "changeTrackPath", &d->change_track }, { "ddb.adapterType", &d->adapter_type },
-		{ "ddb.virtualHWVersion", &d->hardware },
+		{ "createType", &d->create_type, &d->create_type_in }, { "parentFileNameHint", &d->parent_hint, &d->hint_in },
+		{ "changeTrackPath", &d->change_track, &ignored }, { "ddb.adapterType", &d->adapter_type, &ignored },
+		{ "ddb.virtualHWVersion", &d->hardware, &ignored },
 	};
 
 	if (says_encrypted(key, value))
@@ -350,10 +362,12 @@ static int take_pair(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct 
 	if (is_word(key, "CID"))
 		return set_cid(d, text, value, e);
 	if (is_word(key, "parentCID"))
-		return set_parent_cid(d, value, e);
+		return set_parent_cid(d, text, value, e);
 	for (size_t i = 0; i < N(texts); i++)
-		if (is_word(key, texts[i].key))
+		if (is_word(key, texts[i].key)) {
+			*texts[i].in = span_of(text, value);
 			return set_text(texts[i].to, d->encoding, value, e);
+		}
 	return 0;
 }
 
@@ -382,9 +396,11 @@ int vd_vmdk_descriptor_parse(struct vd_bytes text, struct vd_vmdk_descriptor *d,
 
 		if (!line.len || line.p[0] == '#')
 			continue;
-		if (is_extent(line))
+		if (is_extent(line)) {
 			r = add_extent(d, text, line, number, e);
-		else if (split(line, &key, &value))
+			if (r == 0)
+				d->lines[d->n_lines - 1].line = (struct vd_vmdk_span){ line.p - text.p, rest.p - line.p };
+		} else if (split(line, &key, &value))
 			r = take_pair(d, text, key, value, e);
 	}
 	if (r == 0 && !d->version)

@@ -25,21 +25,24 @@ static int mark_unclean(struct vd_vmdk *s, uint8_t unclean, struct vd_error *e)
 	return r;
 }
 
-/* Another one of as many digits, so that nothing else in the text moves. Children made on the old content notice by it. */
-static int change_cid(struct vd_vmdk *s, struct vd_error *e)
+/* Of as many digits, so that nothing else in the text moves. */
+int vd_vmdk_change_cid(struct vd_vmdk *s, struct vd_error *e)
 {
-	size_t digits = vd_min_u64(s->d.cid_digits, 8);
-	uint32_t mask = UINT32_MAX >> (32 - 4 * digits), cid;
+	size_t digits = vd_min_u64(s->d.cid_in.len, 8);
+	uint32_t mask, cid;
 	char text[12];
 	int r;
 
+	if (!s->d.has_cid)
+		return 0;
+	mask = UINT32_MAX >> (32 - 4 * digits);
 	do
 		if (getrandom(&cid, sizeof(cid), 0) != sizeof(cid))
 			return vd_fail(e, VD_EIO, "no random numbers are to be had");
 	while ((cid & mask) == s->d.cid || (cid & mask) >= VMDK_CID_LONG);
 	cid &= mask;
 	snprintf(text, sizeof(text), "%0*" PRIx32, (int)digits, cid);
-	r = vd_set_pwrite(s->set, 0, text, digits, s->desc_off + s->d.cid_at + s->d.cid_digits - digits, e);
+	r = vd_set_pwrite(s->set, 0, text, digits, s->desc_off + s->d.cid_in.at + s->d.cid_in.len - digits, e);
 	if (r == 0)
 		s->d.cid = cid;
 	return r;
@@ -48,14 +51,13 @@ static int change_cid(struct vd_vmdk *s, struct vd_error *e)
 int vd_vmdk_begin_write(void *st, struct vd_error *e)
 {
 	struct vd_vmdk *s = st;
-	int r = 0;
+	int r;
 
 	if (s->stream)
 		return vd_vmdk_stream_begin(s, e);
 	if (s->is_fresh)
 		return 0;
-	if (s->d.has_cid)
-		r = change_cid(s, e);
+	r = vd_vmdk_change_cid(s, e);
 	if (r == 0)
 		r = mark_unclean(s, 1, e);
 	return r < 0 ? r : vd_set_flush(s->set, e);

@@ -53,7 +53,7 @@ static int do_shrink(struct vd_image *img, struct vd_error *e)
 
 static int shift(struct vd_image *img, const void *arg, struct vd_error *e)
 {
-	return img->format->shift(img->state, *(const int *)arg * (int64_t)img->info.unit, e);
+	return img->format->shift(img->state, *(const int *)arg * (int64_t)vd_max_u64(img->info.unit, 4096), e);
 }
 
 static int do_shift_up(struct vd_image *img, struct vd_error *e)
@@ -66,6 +66,14 @@ static int do_shift_up(struct vd_image *img, struct vd_error *e)
 static int do_shift_down(struct vd_image *img, struct vd_error *e)
 {
 	static const int by = -1;
+
+	return vd_shape_run(img, shift, &by, e);
+}
+
+/* What came in front goes again. */
+static int do_shift_back(struct vd_image *img, struct vd_error *e)
+{
+	static const int by = -2;
 
 	return vd_shape_run(img, shift, &by, e);
 }
@@ -100,8 +108,15 @@ static bool has_both_versions(const struct variant *v)
 static bool can_shift(const struct variant *v)
 {
 	bool is_flat = v->opts.subformat && !strcmp(v->opts.subformat, "fixed") && v->format == &vd_format_vhd;
+	bool is_child = v->flags & VARIANT_OVER_SAME && v->format == &vd_format_vmdk;
 
-	return v->format->shift && !is_flat;
+	return v->format->shift && !is_flat && !is_child;
+}
+
+/* The descriptor and the tables of a sparse extent beside it are two places. */
+static bool can_shift_down(const struct variant *v)
+{
+	return can_shift(v) && !(v->opts.subformat && !strcmp(v->opts.subformat, "twoGbMaxExtentSparse"));
 }
 
 static bool has_widths(const struct variant *v)
@@ -121,13 +136,15 @@ static const struct act {
 	{ "grow", do_grow, 0, NULL },
 	{ "shrink", do_shrink, 0, NULL },
 	{ "shift up", do_shift_up, 0, can_shift },
-	{ "shift down", do_shift_down, 0, can_shift },
+	{ "shift down", do_shift_down, 0, can_shift_down },
+	{ "shift back", do_shift_back, 0, can_shift },
 	{ "version", do_version, 0, has_both_versions },
 	{ "width", do_width, 0, has_widths },
 	{ "width and scrub", do_width, VD_OPEN_SCRUB_FREED, has_widths },
 	{ "apply and scrub", do_apply, VD_OPEN_SCRUB_FREED, NULL },
 	{ "delete and scrub", do_delete, VD_OPEN_SCRUB_FREED, NULL },
 	{ "shrink and scrub", do_shrink, VD_OPEN_SCRUB_FREED, NULL },
+	{ "shift back and scrub", do_shift_back, VD_OPEN_SCRUB_FREED, can_shift },
 };
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
@@ -225,6 +242,8 @@ static bool prepare(const struct variant *v, const struct act *act, struct model
 	model_write(m, img, m->size - 700, 700);
 	if (act->run == do_shrink && v->format->cuts_zeros_only)
 		model_zero(m, img, m->size / 3 / 512 * 512, m->size - m->size / 3 / 512 * 512);
+	if (act->run == do_shift_back)
+		expect_ok(do_shift_up(img, &e), &e);
 	disk_close(img);
 	return true;
 }

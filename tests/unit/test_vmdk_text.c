@@ -31,7 +31,7 @@ static void the_usual_descriptor_is_read(void **state)
 	(void)state;
 	assert_int_equal(d.version, 1);
 	assert_true(d.has_cid && d.cid == 0x123abcd && d.parent_cid == VMDK_CID_NONE);
-	assert_memory_equal(usual + d.cid_at, "0123abcd", d.cid_digits);
+	assert_memory_equal(usual + d.cid_in.at, "0123abcd", d.cid_in.len);
 	assert_string_equal(d.create_type, "twoGbMaxExtentSparse");
 	assert_string_equal(d.adapter_type, "lsilogic");
 	assert_int_equal(d.n_lines, 2);
@@ -48,7 +48,7 @@ static void case_blanks_quotes_and_line_ends_do_not_matter(void **state)
 
 	(void)state;
 	assert_int_equal(d.version, 2);
-	assert_true(d.cid == 0x1f && d.cid_digits == 2 && d.parent_cid == VMDK_CID_LONG);
+	assert_true(d.cid == 0x1f && d.cid_in.len == 2 && d.parent_cid == VMDK_CID_LONG);
 	assert_string_equal(d.create_type, "custom");
 	assert_string_equal(d.parent_hint, "a b");
 	assert_string_equal(d.change_track, "c");
