@@ -30,6 +30,8 @@ static const struct opt slot_options[] = {
 	  .help = "escrow: a public key of age that may open FILE; may be repeated" },
 	{ .name = "openpgp-key", .kind = OPT_TEXTS, .where = WHERE(openpgp_keys), .arg = "KEYFILE",
 	  .help = "escrow: a file of OpenPGP public keys that may open FILE; may be repeated" },
+	{ .name = "libvirt", .kind = OPT_FLAG, .where = WHERE(libvirt),
+	  .help = "export: the secret's XML goes to FILE, and what else libvirt needs is shown" },
 	{ .name = "qr", .kind = OPT_FLAG, .where = WHERE(qr), .help = "recovery: show the key as a QR code, too" },
 	{ 0 },
 };
@@ -47,6 +49,7 @@ static const char *const examples[] = {
 	"vdisk key recovery --split 2/3 disk.qcow2",
 	"vdisk key escrow --recipient age1... disk.qcow2 disk.key.age",
 	"vdisk key escrow --openpgp-key officer.asc disk.qcow2 disk.key.gpg",
+	"vdisk key export --libvirt --key-file key disk.qcow2 secret.xml",
 	"vdisk key remove disk.qcow2 1",
 	NULL,
 };
@@ -193,6 +196,17 @@ int key_add_slot(struct key_request *q, key_slot_call fn, const struct vd_key *n
 	return r;
 }
 
+void key_warn_of(const struct key_request *q, const struct vd_key *key)
+{
+	struct vd_info info;
+	bool for_qemu = source_info(q->img, &info, NULL) == 0 && info.luks.version == 1;
+
+	if (for_qemu && !vd_key_is_usable_by_qemu(key))
+		ui_warn("qemu cannot be given this key: it takes UTF-8 without NUL bytes, at most 512 bytes");
+	else if (vd_key_ends_with_newline(key))
+		ui_warn("the key ends with a newline, which is part of it: typed, or as a passphrase file, it does not fit");
+}
+
 static int with_new_key(struct key_request *q, key_slot_call fn, struct vd_error *e)
 {
 	struct vd_key *new_key = NULL;
@@ -202,8 +216,7 @@ static int with_new_key(struct key_request *q, key_slot_call fn, struct vd_error
 		r = secrets_for_new(q->s, q->image, CREDENTIAL_NEW_KEY, &new_key, e);
 	if (r < 0)
 		return r;
-	if (!vd_key_is_usable_by_qemu(new_key))
-		ui_warn("qemu cannot be given this key: it takes UTF-8 without NUL bytes, at most 512 bytes");
+	key_warn_of(q, new_key);
 	r = key_add_slot(q, fn, new_key, vd_key_is_command(new_key) ? "token" : q->s->new_keys.n ? "key" : "passphrase", e);
 	vd_key_free(new_key);
 	return r;
@@ -256,9 +269,11 @@ static int verify(struct key_request *q, struct vd_error *e)
 {
 	int r = key_find(q, e);
 
-	if (r == 0)
-		key_print_slot(q, "verify", "opens with this key");
-	return r;
+	if (r < 0)
+		return r;
+	key_print_slot(q, "verify", "opens with this key");
+	key_warn_of(q, q->key);
+	return 0;
 }
 
 /* ---- the verb --------------------------------------------------------------------------------------------- */
@@ -278,6 +293,7 @@ static const struct act {
 	{ "escrow", "IMAGE FILE", 2, true, key_act_escrow },
 	{ "backup-header", "IMAGE FILE", 2, false, key_act_backup_header },
 	{ "restore-header", "IMAGE FILE", 2, true, key_act_restore_header },
+	{ "export", "IMAGE FILE", 2, false, key_act_export },
 };
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
@@ -328,7 +344,7 @@ static int run(struct settings *s, struct vd_error *e)
 
 const struct verb verb_key = {
 	.name = "key",
-	.operands = "list|add|change|remove|verify|recovery|escrow|backup-header|restore-header IMAGE [SLOT|FILE]",
+	.operands = "list|add|change|remove|verify|recovery|escrow|backup-header|restore-header|export IMAGE [SLOT|FILE]",
 	.min_operands = 2,
 	.max_operands = 3,
 	.summary = "list, add, change and remove keys of an encrypted image",

@@ -26,6 +26,9 @@ typedef int (*key_slot_call)(struct vd_image *img, const struct vd_key *key, con
 int key_add_slot(struct key_request *q, key_slot_call fn, const struct vd_key *new_key, const char *kind,
 		 struct vd_error *e);
 
+/* Warns of what keeps qemu, where it knows the image at all, or a person who types from giving this key. */
+void key_warn_of(const struct key_request *q, const struct vd_key *key);
+
 struct json_object *key_summary(const struct key_request *q, const char *act);
 void key_print_slot(const struct key_request *q, const char *act, const char *words);
 
@@ -40,5 +43,9 @@ int key_act_restore_header(struct key_request *q, struct vd_error *e);
 
 int key_act_recovery(struct key_request *q, struct vd_error *e);
 int key_act_escrow(struct key_request *q, struct vd_error *e);
+
+/* ---- key_export.c ---- */
+
+int key_act_export(struct key_request *q, struct vd_error *e);
 
 #endif

@@ -83,7 +83,7 @@ struct settings {
 	const char *unamendable[10];    /* amend -o: what was asked for in vain */
 	bool shrink, scrub;
 	const char *label, *header_backup;      /* key */
-	bool last_slot, qr;
+	bool last_slot, qr, libvirt;
 	struct texts recipients, openpgp_keys;
 	const char *split;              /* key recovery: K/N */
 	uint64_t granularity;           /* bitmap */
