@@ -83,7 +83,8 @@ static int too_late(const struct talk *t, struct vd_error *e)
 {
 	if (t->has_ended)
 		return vd_fail(e, VD_EFAILED, "the key command has ended, but something that it started keeps its output open");
-	vd_fail(e, VD_EFAILED, "the key command took more than %u seconds, and was stopped", t->timeout_s);
+	vd_fail(e, VD_EFAILED, "the key command took more than %u second%s, and was stopped", t->timeout_s,
+		t->timeout_s == 1 ? "" : "s");
 	return vd_hint(e, VD_EFAILED, "--key-timeout allows it more");
 }
 

@@ -64,6 +64,9 @@ static void take_error(struct vd_json error, struct vd_key_reply *reply)
 	/* One that is too long is cut where it may be inside a character: messages are cleaned of such. */
 	vd_json_unescape(vd_json_get(error, "message"), reply->message, sizeof(reply->message) - 1, &len);
 	reply->message[len] = '\0';
+	for (char *p = reply->message; *p; p++)
+		if (*p == '\n' || *p == '\t')
+			*p = ' ';
 }
 
 int vd_key_reply_read(struct vd_bytes text, enum vd_key_act act, struct vd_key_reply *reply, struct vd_error *e)
