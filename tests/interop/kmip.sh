@@ -110,7 +110,7 @@ changed() {
 }
 changed "an unknown key" no-match "Could not locate" '$t->{id} = "4711"'
 changed "another key" no-match "does not open" '$t->{id} = "2"'
-changed "other bytes" no-match "does not open" 'substr($t->{wrapped}, 20, 1) ^= "\1"; $t->{wrapped} =~ tr|A-Za-z0-9+/=|A|c'
+changed "other bytes" no-match "does not open" '$t->{wrapped} =~ s/^(.{20})(.)/$1 . ($2 eq "A" ? "B" : "A")/e'
 changed "no key" failed "damaged" 'delete $t->{id}'
 changed "a number for a key" failed "damaged" '$t->{id} = 1'
 changed "an empty name of a key" failed "damaged" '$t->{id} = ""'
@@ -122,10 +122,15 @@ changed "no base64" failed "damaged" '$t->{wrapped} = "%" x 100'
 changed "a list" failed "damaged" '$t->{wrapped} = [1]'
 changed "of another program" no-match "" '$t->{helper} = "vault"'
 
+disks_open_by kmip "$kmip $(as client)"
+disks_refuse 12 "refuses" "$kmip $(as second)"
+disks_refuse 1 "NOT trusted" "$kmip $(as client) --ca other-ca.crt"
+
 witness token destroy > /dev/null
 check "a key that was destroyed opens nothing" refuses no-match "Could not locate" $kmip $(as client) < token
 stop_kmip
 check "a server that is away" refuses unavailable "refused" $kmip $(as client) < token-1.2
+disks_refuse 1 "refused" "$kmip $(as client)"
 
 # Servers that lie: TLS 1.3, and any bytes for a reply.
 /usr/bin/python3 "$SRCDIR/tests/support/tls_reply.py" liar.port server.crt server.key reply 2>/dev/null &

@@ -90,10 +90,14 @@ check "no JSON" refuses failed "no JSON" $clevis tang x < seal.json
 check "no configuration" refuses failed "needed" $clevis tang < seal.json
 check "says how it is used" $clevis --help
 
+disks_open_by clevis "$clevis tang '$one'"
+disks_refuse 12 "key" "$clevis tang '$two'"
+
 # Away.
 kill "$one_pid"
 wait_until sh -c "! curl -s -o /dev/null $one_url/adv"
 check "a server that is away" refuses unavailable "does not answer" $clevis tang "$one" < token 2> /dev/null
+disks_refuse 1 "does not answer" "$clevis tang '$one'"
 check "one of two is enough" opens token-one_of $clevis sss "$one_of"
 check "where both are needed it is not" refuses unavailable "does not answer" $clevis sss "$both" < token-both
 check "a server that is away when sealing" refuses unavailable "does not answer" $clevis tang "$one" < seal.json

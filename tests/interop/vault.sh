@@ -61,6 +61,12 @@ ciphertext=$(perl -MJSON::PP -e 'local $/; print decode_json(<STDIN>)->{data}{ci
 with_token "\$t->{ciphertext} = '$ciphertext'" < token > token-rewrapped
 check "what the server rewrapped opens" opens token-rewrapped $vault $ours
 
+disks_open_by vault "$vault $ours"
+disks_refuse 12 "permission denied" "$vault $ours --token-file other-credential"
+disks_refuse 12 "key" "$vault $ours --key other"
+disks_refuse 1 "onnect" "$vault $ours --address https://127.0.0.1:1"
+disks_refuse 1 "over 65536 bytes" "$vault $ours --mount lie-huge"
+
 check "a credential that the server does not know" refuses denied "permission denied" $vault $ours --token-file other-credential < token
 check "no file of the credential" refuses failed "nowhere" $vault $ours --token-file nowhere < token
 printf 'two words' > two-words
@@ -81,7 +87,7 @@ changed() {
 	with_token "$4" < token > changed
 	check "$1" refuses "$2" "$3" $vault $ours < changed
 }
-changed "other bytes" failed "message authentication failed" 'substr($t->{ciphertext}, 20, 1) ^= "\1"; $t->{ciphertext} =~ tr|A-Za-z0-9+/=:|A|c'
+changed "other bytes" failed "message authentication failed" '$t->{ciphertext} =~ s/^(.{20})(.)/$1 . ($2 eq "A" ? "B" : "A")/e'
 changed "a version that is not there" denied "too new" '$t->{ciphertext} =~ s/v1/v9/'
 changed "no ciphertext" failed "damaged" 'delete $t->{ciphertext}'
 changed "no ciphertext of Vault" failed "damaged" '$t->{ciphertext} = "YQ=="'

@@ -48,3 +48,30 @@ with_token() {
 port_of() {
 	wait_until test -s "$1" && cat "$1"
 }
+
+# disks_open_by HELPER COMMAND: vdisk adds a keyslot by the program to a qcow2 and to a LUKS2 container, one.qcow2 and one.luks,
+# and reads them by it. Both hold disk.raw, and open with the file "key", too.
+disks_open_by() {
+	do_helper=$1 do_command=$2
+	printf 'the key of before' > key
+	make_disk disk.raw 1048576
+	"$VDISK" encrypt -q --pbkdf-iterations 1000 --key-file key disk.raw one.qcow2 &&
+		"$VDISK" encrypt -q -O raw --type luks2 --pbkdf-iterations 4 --pbkdf-memory 64 --key-file key disk.raw one.luks
+	claim "two images are encrypted"
+	for do_image in one.qcow2 one.luks; do
+		check "a keyslot by the program: $do_image" "$VDISK" key add -q --key-file key --new-key-command "$do_command" "$do_image"
+		check "key list names it: $do_image" sh -c '"$VDISK" key list "$1" | grep -w "$2"' sh "$do_image" "$do_helper"
+		check "the disk is read by it: $do_image" reads_as "$do_image" disk.raw --key-command "$do_command"
+		check "and by the key of before: $do_image" reads_as "$do_image" disk.raw --key-file key
+	done
+}
+
+# disks_refuse STATUS TEXT COMMAND: both images are refused by vdisk so, and the message has TEXT.
+disks_refuse() {
+	for dr_image in one.qcow2 one.luks; do
+		rm -f not.raw
+		check_fails "$1" "refused: $dr_image, $2" "$VDISK" convert -O raw --key-command "$3" "$dr_image" not.raw
+		grep -q -e "$2" "$stderr" && [ ! -e not.raw ]
+		claim "says '$2', and makes no file"
+	done
+}
