@@ -31,7 +31,7 @@ struct unpack {
 	struct vd_image *img;
 	const struct vd_layer *to;
 	const struct vd_job *job;
-	uint64_t at, end;               /* of file 0: what begins before `at` is done; the end it had at first */
+	uint64_t at, end;               /* of file 0: no packed unit begins before `at`; the end it had at first */
 	bool begun;
 
 	struct vd_window w;
@@ -114,7 +114,7 @@ static int take_claim(void *ctx, const struct vd_claim *c, struct vd_error *e)
 	struct unpack *u = ctx;
 	int r = 0;
 
-	if (c->owner != VD_OWNER_PACKED || c->host_off < u->w.start)
+	if (c->owner != VD_OWNER_PACKED)
 		return 0;
 	if (u->n_entries == u->max_entries)
 		r = make_room(u, e);
