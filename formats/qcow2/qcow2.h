@@ -265,7 +265,7 @@ int vd_qcow2_set_key_area(void *st, struct vd_bytes header, struct vd_error *e);
 extern const struct vd_unpack_ops vd_qcow2_unpack_ops;
 
 /* qcow2_overlay.c */
-int vd_qcow2_set_backing(void *st, const char *name, const char *format, struct vd_error *e);
+int vd_qcow2_set_backing(void *st, const char *name, const char *format, const void *parent, struct vd_error *e);
 int vd_qcow2_empty(void *st, struct vd_error *e);
 
 #endif

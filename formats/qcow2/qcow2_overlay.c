@@ -18,12 +18,13 @@ static int judge_backing(const struct vd_qcow2 *s, const char *name, struct vd_e
 	return 0;
 }
 
-int vd_qcow2_set_backing(void *st, const char *name, const char *format, struct vd_error *e)
+int vd_qcow2_set_backing(void *st, const char *name, const char *format, const void *parent, struct vd_error *e)
 {
 	struct vd_qcow2 *s = st;
 	vd_auto_head struct vd_qcow2_head h = { 0 };
 	int r = judge_backing(s, name, e);
 
+	(void)parent;
 	if (r == 0)
 		r = vd_qcow2_head_read(s, &h, e);
 	if (r == 0)

@@ -122,5 +122,8 @@ const struct vd_format vd_format_vhd = {
 	.reach = vd_vhd_reach,
 	.resize = vd_vhd_resize,
 	.shift = vd_vhd_shift,
+	.set_backing = vd_vhd_set_backing,
+	.expect_parent = vd_vhd_expect_parent,
+	.empty = vd_vhd_empty,
 	.repair = &vd_vhd_repair_ops,
 };

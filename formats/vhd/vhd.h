@@ -85,6 +85,9 @@
 #define VHD_AT_TABLE_OFFSET     16              /* header */
 #define VHD_AT_MAX_ENTRIES      28
 #define VHD_AT_HEADER_CHECKSUM  36
+#define VHD_AT_PARENT_ID        40              /* then all that is said of the parent */
+#define VHD_AT_PARENT_TIME      56
+#define VHD_AT_PARENT_END       768
 
 struct vd_vhd_footer {
 	uint32_t version, time, type;
@@ -136,6 +139,7 @@ struct vd_vhd {
 	uint64_t footer_off;            /* of the footer at the end; UINT64_MAX: none for now */
 	uint64_t footer_born;           /* vd_meta_n_snapshots() when it moved there */
 	bool footer_has_moved;
+	uint32_t next_time;             /* 0: the next stamp is of the clock; else the one that a child was told of */
 	uint64_t walked_end;            /* what lies below may have been scrubbed, by whom the walk told that it is free */
 	struct vd_pending pending;
 };
@@ -171,6 +175,17 @@ int vd_vhd_footer_enact(struct vd_vhd *s, struct vd_error *e) VD_MUST_CHECK;
 int vd_vhd_footer_put_at(struct vd_vhd *s, uint64_t off, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhd_parent.c: how the parent is named. */
+struct vd_vhd_locator_text {
+	uint32_t code;
+	uint8_t raw[VHD_LOCATOR_BYTES_MAX];
+	size_t len;
+};
+/* The one locator that is written. */
+int vd_vhd_locator_build(const char *name, struct vd_vhd_locator_text *out, struct vd_error *e) VD_MUST_CHECK;
+/* What the header says of the parent, from parent_id on, and its checksum; `name` NULL: of none. */
+void vd_vhd_header_set_parent(uint8_t raw[VHD_HEADER_BYTES], const uint8_t id[VD_GUID_LEN], uint32_t time, const char *name,
+			      const struct vd_vhd_locator_text *l, uint64_t locator_off);
+void vd_vhd_header_seal(uint8_t raw[VHD_HEADER_BYTES]);
 int vd_vhd_parent_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;
 int vd_vhd_check_parent(const void *st, const void *parent, struct vd_error *e);
 
@@ -187,6 +202,7 @@ int vd_vhd_sectors_alike(const struct vd_vhd *s, uint64_t host_off, uint32_t sec
 			 bool *are_set, uint32_t *n_alike, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhd_write.c */
+uint32_t vd_vhd_next_time(const struct vd_vhd *s);
 int vd_vhd_begin_write(void *st, struct vd_error *e);
 int vd_vhd_end_write(void *st, struct vd_error *e);
 int vd_vhd_reserve(void *st, struct vd_resv *v, struct vd_error *e);
@@ -210,11 +226,21 @@ int vd_vhd_header_remake(struct vd_vhd *s, uint64_t table_off, uint32_t n_entrie
 			 struct vd_error *e) VD_MUST_CHECK;
 /* Nothing that was read of tables holds any more: these are in force, and data ends there. */
 void vd_vhd_tables_changed(struct vd_vhd *s, uint64_t table_off, uint32_t n_entries, uint64_t data_end);
+int vd_vhd_make_zeros(struct vd_vhd *s, uint64_t off, uint64_t end, struct vd_error *e) VD_MUST_CHECK;
+void vd_vhd_release(struct vd_vhd *s, uint64_t host_off);
+/* Where header, table and locators end. */
+uint64_t vd_vhd_tables_end(const struct vd_vhd *s);
+/* Data ends there, and so does the file, but for its footer. Nothing that is needed lies behind. */
+int vd_vhd_trim(struct vd_vhd *s, uint64_t data_end, struct vd_error *e) VD_MUST_CHECK;
 /* Blocks first .. first + n of a table that is not in force any more have no owner. */
 int vd_vhd_release_blocks(struct vd_vhd *s, uint64_t table_off, uint64_t first, uint64_t n, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhd_check.c */
 extern const struct vd_repair_ops vd_vhd_repair_ops;
+/* vhd_backing.c */
+int vd_vhd_set_backing(void *st, const char *name, const char *format, const void *parent, struct vd_error *e);
+int vd_vhd_expect_parent(void *st, void *parent, struct vd_error *e);
+int vd_vhd_empty(void *st, struct vd_error *e);
 /* vhd_create.c, vhd_resize.c, vhd_shift.c, vhd_walk.c */
 int vd_vhd_create(const struct vd_create *c, struct vd_error *e);
 int vd_vhd_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);

@@ -3,7 +3,6 @@
 #include "formats/vhd/vhd.h"
 
 #include "libvdisk/base/cursor.h"
-#include "libvdisk/base/utf16.h"
 
 #define CREATOR_VERSION 0x000a0000u
 #define HOST_WINDOWS 0x5769326bu        /* "Wi2k" */
@@ -15,8 +14,7 @@ struct plan {
 	uint32_t type, block_size, n_entries;
 	uint64_t locator_off, end;      /* end: where the footer at the end goes */
 	uint8_t footer[VHD_FOOTER_BYTES], header[VHD_HEADER_BYTES];
-	uint8_t locator[VHD_LOCATOR_BYTES_MAX];
-	size_t locator_len;
+	struct vd_vhd_locator_text locator;
 };
 
 /* ---- options -------------------------------------------------------------------------------------------- */
@@ -104,62 +102,16 @@ static int build_footer(struct plan *p, struct vd_error *e)
 	return 0;
 }
 
-/* A relative name for Windows; an absolute one is of this machine, and written as it is. */
-static int build_locator(struct plan *p, uint32_t *code, struct vd_error *e)
-{
-	const char *name = p->c->opts->backing_file;
-	char text[VD_PARENT_NAME_MAX];
-	int r;
-
-	*code = vd_parent_name_is_absolute(name) ? VHD_W2KU : VHD_W2RU;
-	if (*code == VHD_W2RU) {
-		r = vd_parent_name_for_windows(name, text, sizeof(text), e);
-		if (r < 0)
-			return r;
-		name = text;
-	}
-	if (vd_utf16_encode(name, VD_UTF16_LE, p->locator, sizeof(p->locator), &p->locator_len))
-		return 0;
-	return vd_fail(e, VD_EARG, "the name of the backing file is no UTF-8, or too long for a VHD");
-}
-
-/* The last part of the parent's name; what does not fit, or is no text, is left out: the locator counts. */
-static void put_parent_name(struct vd_writer *w, const char *name)
-{
-	const char *slash = strrchr(name, '/');
-	uint8_t raw[VHD_NAME_BYTES] = { 0 };
-	size_t len;
-
-	if (!vd_utf16_encode(slash ? slash + 1 : name, VD_UTF16_BE, raw, sizeof(raw) - 2, &len))
-		memset(raw, 0, sizeof(raw));
-	vd_write_bytes(w, raw, sizeof(raw));
-}
-
-static void put_parent(struct plan *p, struct vd_writer *w, uint32_t code)
-{
-	const struct vd_vhd *parent = p->c->parent;
-
-	vd_write_bytes(w, parent->f.id, VD_GUID_LEN);
-	vd_write_be32(w, parent->f.time);
-	vd_write_be32(w, 0);
-	put_parent_name(w, p->c->opts->backing_file);
-	vd_write_be32(w, code);
-	vd_write_be32(w, vd_round_up(p->locator_len, VHD_SECTOR));
-	vd_write_be32(w, p->locator_len);
-	vd_write_be32(w, 0);
-	vd_write_be64(w, p->locator_off);
-}
-
 static int build_header(struct plan *p, struct vd_error *e)
 {
 	struct vd_writer w = vd_writer_of(p->header, sizeof(p->header));
-	uint32_t code = 0;
-	int r = p->type == VHD_DIFFERENCING ? build_locator(p, &code, e) : 0;
+	const struct vd_vhd *parent = p->c->parent;
+	int r = p->type == VHD_DIFFERENCING ? vd_vhd_locator_build(p->c->opts->backing_file, &p->locator, e) : 0;
 
 	if (r < 0)
 		return r;
 	p->locator_off = TABLE_OFF + vd_round_up((uint64_t)p->n_entries * 4, VHD_SECTOR);
-	p->end = p->locator_off + vd_round_up(p->locator_len, VHD_SECTOR);
+	p->end = p->locator_off + vd_round_up(p->locator.len, VHD_SECTOR);
 	vd_write_bytes(&w, "cxsparse", 8);
 	vd_write_be64(&w, VHD_NO_OFFSET);
 	vd_write_be64(&w, TABLE_OFF);
@@ -168,8 +120,9 @@ static int build_header(struct plan *p, struct vd_error *e)
 	vd_write_be32(&w, p->block_size);
 	vd_write_be32(&w, 0);
 	if (p->type == VHD_DIFFERENCING)
-		put_parent(p, &w, code);
-	vd_put_be32(p->header + VHD_AT_HEADER_CHECKSUM, vd_vhd_checksum(p->header, sizeof(p->header), VHD_AT_HEADER_CHECKSUM));
+		vd_vhd_header_set_parent(p->header, parent->f.id, parent->f.time, p->c->opts->backing_file, &p->locator,
+					 p->locator_off);
+	vd_vhd_header_seal(p->header);
 	return 0;
 }
 
@@ -198,8 +151,8 @@ static int write_image(const struct plan *p, struct vd_io *io, struct vd_error *
 		r = vd_io_pwrite(io, p->header, sizeof(p->header), VHD_FOOTER_BYTES, e);
 	if (r == 0 && p->type != VHD_FIXED)
 		r = write_table(p, io, e);
-	if (r == 0 && p->locator_len)
-		r = vd_io_pwrite(io, p->locator, p->locator_len, p->locator_off, e);
+	if (r == 0 && p->locator.len)
+		r = vd_io_pwrite(io, p->locator.raw, p->locator.len, p->locator_off, e);
 	return r < 0 ? r : vd_io_pwrite(io, p->footer, sizeof(p->footer), p->end, e);
 }
 

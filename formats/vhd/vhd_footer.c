@@ -299,7 +299,7 @@ int vd_vhd_footer_enact(struct vd_vhd *s, struct vd_error *e)
 		r = vd_set_flush(s->set, e);
 	if (r == 0)
 		r = vd_vhd_footer_settle(s, e);
-	return r < 0 ? vd_error_prefix(e, VD_EPOISONED, "the change may be in force or not: ") : 0;
+	return r < 0 ? vd_unsure(s->name, e, "the change may be in force or not") : 0;
 }
 
 int vd_vhd_footer_put_at(struct vd_vhd *s, uint64_t off, struct vd_error *e)

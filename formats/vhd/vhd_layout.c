@@ -60,7 +60,7 @@ int vd_vhd_header_remake(struct vd_vhd *s, uint64_t table_off, uint32_t n_entrie
 		return r;
 	vd_put_be64(raw + VHD_AT_TABLE_OFFSET, table_off);
 	vd_put_be32(raw + VHD_AT_MAX_ENTRIES, n_entries);
-	vd_put_be32(raw + VHD_AT_HEADER_CHECKSUM, vd_vhd_checksum(raw, VHD_HEADER_BYTES, VHD_AT_HEADER_CHECKSUM));
+	vd_vhd_header_seal(raw);
 	return 0;
 }
 
@@ -75,6 +75,12 @@ void vd_vhd_tables_changed(struct vd_vhd *s, uint64_t table_off, uint32_t n_entr
 	atomic_store(&s->host_end, data_end);
 }
 
+void vd_vhd_release(struct vd_vhd *s, uint64_t host_off)
+{
+	vd_space_release(s->space, (struct vd_range){
+		.host_off = host_off, .len = (uint64_t)s->bitmap_size + s->h.block_size });
+}
+
 int vd_vhd_release_blocks(struct vd_vhd *s, uint64_t table_off, uint64_t first, uint64_t n, struct vd_error *e)
 {
 	uint64_t host_off;
@@ -85,8 +91,43 @@ int vd_vhd_release_blocks(struct vd_vhd *s, uint64_t table_off, uint64_t first, 
 		r = vd_set_pread(s->set, 0, raw, sizeof(raw), table_off + i * 4, e);
 		/* What an entry that makes no sense may have owned stays. */
 		if (r == 0 && vd_vhd_judge_entry(s, i, vd_get_be32(raw), &host_off, NULL) == 0 && host_off)
-			vd_space_release(s->space, (struct vd_range){
-				.host_off = host_off, .len = (uint64_t)s->bitmap_size + s->h.block_size });
+			vd_vhd_release(s, host_off);
 	}
 	return r < 0 ? r : vd_space_drain(s->space, e);
+}
+
+/* ---- giving back ---------------------------------------------------------------------------------------- */
+
+int vd_vhd_make_zeros(struct vd_vhd *s, uint64_t off, uint64_t end, struct vd_error *e)
+{
+	vd_auto_free uint8_t *zeros = NULL;
+	int r = off < end ? vd_set_punch(s->set, 0, off, end - off, e) : 0;
+
+	if (r == VD_EUNSUPPORTED)
+		r = vd_alloc(1, CHUNK, &zeros, e);
+	for (uint64_t n; zeros && off < end && r == 0; off += n) {
+		n = vd_min_u64(CHUNK, end - off);
+		r = vd_set_pwrite(s->set, 0, zeros, n, off, e);
+	}
+	return r;
+}
+
+uint64_t vd_vhd_tables_end(const struct vd_vhd *s)
+{
+	uint64_t end = vd_max_u64(s->f.data_offset + VHD_HEADER_BYTES, s->h.table_offset + (uint64_t)s->h.max_entries * 4);
+
+	for (int i = 0; i < VHD_LOCATORS; i++)
+		if (s->h.locators[i].code && s->h.locators[i].offset <= s->data_end)
+			end = vd_max_u64(end, s->h.locators[i].offset + s->h.locators[i].length);
+	return vd_round_up(end, VHD_SECTOR);
+}
+
+int vd_vhd_trim(struct vd_vhd *s, uint64_t data_end, struct vd_error *e)
+{
+	/* Xen's tools keep a map of full blocks behind the table. */
+	if (!memcmp(s->f.creator, "tap", 3) || data_end >= s->data_end)
+		return 0;
+	s->data_end = data_end;
+	atomic_store(&s->host_end, data_end);
+	return vd_vhd_footer_settle(s, e);
 }

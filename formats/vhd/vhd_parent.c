@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reads the names by which a differencing disk knows its parent, and tells the parent from another disk. */
+/* Reads and makes the names by which a differencing disk knows its parent, and tells the parent from another disk. */
 #include "formats/vhd/vhd.h"
 
+#include "libvdisk/base/cursor.h"
 #include "libvdisk/base/utf16.h"
 
 #define URL "file://"
@@ -84,4 +85,61 @@ int vd_vhd_check_parent(const void *st, const void *parent, struct vd_error *e)
 		return vd_hint(e, VD_EREFERENCE, "restore the parent as it was: on the changed one the disk is garbage");
 	}
 	return 0;
+}
+
+/* ---- making --------------------------------------------------------------------------------------------- */
+
+/* A relative name for Windows; an absolute one is of this machine, and written as it is. */
+int vd_vhd_locator_build(const char *name, struct vd_vhd_locator_text *out, struct vd_error *e)
+{
+	char text[VD_PARENT_NAME_MAX];
+	int r;
+
+	out->code = vd_parent_name_is_absolute(name) ? VHD_W2KU : VHD_W2RU;
+	if (out->code == VHD_W2RU) {
+		r = vd_parent_name_for_windows(name, text, sizeof(text), e);
+		if (r < 0)
+			return r;
+		name = text;
+	}
+	if (vd_utf16_encode(name, VD_UTF16_LE, out->raw, sizeof(out->raw), &out->len))
+		return 0;
+	return vd_fail(e, VD_EARG, "the name of the backing file is no UTF-8, or too long for a VHD");
+}
+
+/* The last part of the parent's name; what does not fit, or is no text, is left out: the locator counts. */
+static void put_name(struct vd_writer *w, const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	uint8_t raw[VHD_NAME_BYTES] = { 0 };
+	size_t len;
+
+	if (!vd_utf16_encode(slash ? slash + 1 : name, VD_UTF16_BE, raw, sizeof(raw) - 2, &len))
+		memset(raw, 0, sizeof(raw));
+	vd_write_bytes(w, raw, sizeof(raw));
+}
+
+void vd_vhd_header_seal(uint8_t raw[VHD_HEADER_BYTES])
+{
+	vd_put_be32(raw + VHD_AT_HEADER_CHECKSUM, vd_vhd_checksum(raw, VHD_HEADER_BYTES, VHD_AT_HEADER_CHECKSUM));
+}
+
+void vd_vhd_header_set_parent(uint8_t raw[VHD_HEADER_BYTES], const uint8_t id[VD_GUID_LEN], uint32_t time, const char *name,
+			      const struct vd_vhd_locator_text *l, uint64_t locator_off)
+{
+	struct vd_writer w = vd_writer_of(raw + VHD_AT_PARENT_ID, VHD_AT_PARENT_END - VHD_AT_PARENT_ID);
+
+	memset(raw + VHD_AT_PARENT_ID, 0, VHD_AT_PARENT_END - VHD_AT_PARENT_ID);
+	if (name) {
+		vd_write_bytes(&w, id, VD_GUID_LEN);
+		vd_write_be32(&w, time);
+		vd_write_be32(&w, 0);
+		put_name(&w, name);
+		vd_write_be32(&w, l->code);
+		vd_write_be32(&w, vd_round_up(l->len, VHD_SECTOR));
+		vd_write_be32(&w, l->len);
+		vd_write_be32(&w, 0);
+		vd_write_be64(&w, locator_off);
+	}
+	vd_vhd_header_seal(raw);
 }

@@ -9,11 +9,6 @@
  */
 #include "formats/vhd/vhd.h"
 
-#include "libvdisk/base/alloc.h"
-#include "libvdisk/base/cleanup.h"
-
-#define CHUNK (256u << 10)
-
 /* ---- dynamic -------------------------------------------------------------------------------------------- */
 
 /* All that changes lies in one sector. */
@@ -26,7 +21,7 @@ static int switch_table(struct vd_vhd *s, uint64_t table_off, uint32_t n_entries
 		r = vd_set_pwrite(s->set, 0, raw, VHD_SECTOR, s->f.data_offset, e);
 	if (r == 0)
 		r = vd_set_flush(s->set, e);
-	return r < 0 ? vd_error_prefix(e, VD_EPOISONED, "the new table may be in force or not: ") : 0;
+	return r < 0 ? vd_unsure(s->name, e, "the new table may be in force or not") : 0;
 }
 
 static int grow_table(struct vd_vhd *s, uint32_t n_entries, struct vd_error *e)
@@ -94,20 +89,6 @@ int vd_vhd_reach(void *st, uint64_t size, struct vd_error *e)
 
 /* ---- fixed ---------------------------------------------------------------------------------------------- */
 
-static int make_zeros(struct vd_vhd *s, uint64_t off, uint64_t end, struct vd_error *e)
-{
-	vd_auto_free uint8_t *zeros = NULL;
-	int r = off < end ? vd_set_punch(s->set, 0, off, end - off, e) : 0;
-
-	if (r == VD_EUNSUPPORTED)
-		r = vd_alloc(1, CHUNK, &zeros, e);
-	for (uint64_t n; zeros && off < end && r == 0; off += n) {
-		n = vd_min_u64(CHUNK, end - off);
-		r = vd_set_pwrite(s->set, 0, zeros, n, off, e);
-	}
-	return r < 0 ? r : vd_set_flush(s->set, e);
-}
-
 /* Behind the disk there is its footer, and where a resize was cut short more. */
 static int grow_fixed(struct vd_vhd *s, uint64_t size, struct vd_error *e)
 {
@@ -119,7 +100,8 @@ static int grow_fixed(struct vd_vhd *s, uint64_t size, struct vd_error *e)
 	if (r < 0)
 		return r;
 	s->data_end = s->footer_off;
-	return make_zeros(s, s->size, vd_min_u64(end, s->footer_off), e);
+	r = vd_vhd_make_zeros(s, s->size, vd_min_u64(end, s->footer_off), e);
+	return r < 0 ? r : vd_set_flush(s->set, e);
 }
 
 static int judge_resize(const struct vd_vhd *s, uint64_t size, struct vd_error *e)

@@ -9,6 +9,11 @@
 
 /* ---- the footer ----------------------------------------------------------------------------------------- */
 
+uint32_t vd_vhd_next_time(const struct vd_vhd *s)
+{
+	return s->next_time ? s->next_time : vd_max_u64(vd_vhd_now(), (uint64_t)s->f.time + 1);
+}
+
 /*
  * The time is the parent's stamp that differencing disks note: later than before even within a second. A footer that
  * was lost at the end is put back.
@@ -21,7 +26,7 @@ int vd_vhd_begin_write(void *st, struct vd_error *e)
 		return 0;
 	if (s->footer_off == UINT64_MAX)
 		s->footer_off = s->data_end;
-	vd_vhd_footer_set_time(s, vd_max_u64(vd_vhd_now(), (uint64_t)s->f.time + 1));
+	vd_vhd_footer_set_time(s, vd_vhd_next_time(s));
 	return vd_vhd_footer_store(s, e);
 }
 

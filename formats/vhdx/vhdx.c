@@ -120,5 +120,8 @@ const struct vd_format vd_format_vhdx = {
 	.reach = vd_vhdx_reach,
 	.resize = vd_vhdx_resize,
 	.shift = vd_vhdx_shift,
+	.set_backing = vd_vhdx_set_backing,
+	.expect_parent = vd_vhdx_expect_parent,
+	.empty = vd_vhdx_empty,
 	.repair = &vd_vhdx_repair_ops,
 };

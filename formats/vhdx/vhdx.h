@@ -116,6 +116,7 @@ struct vd_vhdx {
 	uint64_t chunk_ratio;
 	uint8_t linkage[2][VD_GUID_LEN];
 	unsigned n_linkages;
+	uint8_t next_data_write[VD_GUID_LEN];   /* not 0: the identifier that a child was told of, for the next writes */
 	struct vd_parent_names parent;
 	char id[VD_GUID_TEXT_LEN], parent_id[VD_GUID_TEXT_LEN];
 
@@ -136,6 +137,7 @@ struct vd_vhdx {
 
 	/* The commit's. */
 	bool log_is_open, is_writing;
+	bool has_new_identifier;        /* since the log was opened: what is written now is known to be another disk */
 	uint64_t log_sequence;
 	uint32_t log_head;              /* where the next entry goes */
 	uint8_t *log_buf;
@@ -168,6 +170,10 @@ struct vd_vhdx_metadata_next {
 /* Written to new space, durably; *off: where. */
 int vd_vhdx_metadata_remake(struct vd_vhdx *s, const struct vd_vhdx_metadata_next *next, struct vd_vhdx_area *to,
 			    struct vd_error *e) VD_MUST_CHECK;
+/* The locator's bytes, in memory of `cap`. */
+int vd_vhdx_metadata_locator(struct vd_vhdx *s, uint8_t *raw, size_t cap, size_t *len, struct vd_error *e) VD_MUST_CHECK;
+/* Another locator, or (len 0) no parent, in the cache of tables; few enough pages for one entry of the log. */
+int vd_vhdx_metadata_set_locator(struct vd_vhdx *s, struct vd_bytes locator, struct vd_error *e) VD_MUST_CHECK;
 /* How many entries the bat has for a disk of this size, and where those of a block and of a chunk's bitmap are. */
 uint64_t vd_vhdx_n_entries(const struct vd_vhdx *s, uint64_t size);
 static inline uint64_t vd_vhdx_n_blocks(const struct vd_vhdx *s, uint64_t size)
@@ -193,7 +199,14 @@ static inline uint64_t vd_vhdx_entry_off(const struct vd_vhdx *s, uint64_t entry
 
 /* vhdx_parent.c */
 int vd_vhdx_locator_read(struct vd_vhdx *s, struct vd_bytes item, uint64_t at, struct vd_error *e) VD_MUST_CHECK;
-int vd_vhdx_locator_build(const struct vd_vhdx *parent, const char *name, uint8_t *raw, size_t cap, size_t *len,
+/* What a locator is to say: the parent's identifiers; its name, or, NULL, the names that an existing locator has. */
+struct vd_vhdx_locator_next {
+	const uint8_t (*linkage)[VD_GUID_LEN];
+	unsigned n_linkages;
+	const char *name;
+	struct vd_bytes old;
+};
+int vd_vhdx_locator_build(const struct vd_vhdx_locator_next *next, uint8_t *raw, size_t cap, size_t *len,
 			  struct vd_error *e) VD_MUST_CHECK;
 int vd_vhdx_check_parent(const void *st, const void *parent, struct vd_error *e);
 
@@ -205,7 +218,8 @@ int vd_vhdx_log_settle(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 bool vd_vhdx_is_replayed(const struct vd_vhdx *s, uint64_t off, uint64_t len);
 
 /* vhdx_log.c: keeps X2 and X3. */
-int vd_vhdx_log_open(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
+enum vd_vhdx_change { VHDX_CHANGES_TABLES, VHDX_CHANGES_DISK };       /* what the guest sees stays; does not */
+int vd_vhdx_log_open(struct vd_vhdx *s, enum vd_vhdx_change change, struct vd_error *e) VD_MUST_CHECK;
 int vd_vhdx_log_close(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhdx_map.c */
@@ -232,6 +246,8 @@ int vd_vhdx_entry_write(struct vd_vhdx *s, uint64_t entry, uint32_t state, uint6
 			struct vd_error *e) VD_MUST_CHECK;
 /* The file reaches to `end` at least, and further when it had to be made longer. */
 int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e) VD_MUST_CHECK;
+void vd_vhdx_trim(struct vd_vhdx *s);
+int vd_vhdx_zero_space(struct vd_vhdx *s, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 /* Whole MiB of zeros behind all that is in use. */
 int vd_vhdx_new_area(struct vd_vhdx *s, uint64_t len, uint64_t *off, struct vd_error *e) VD_MUST_CHECK;
 
@@ -246,11 +262,21 @@ int vd_vhdx_bat_remake(struct vd_vhdx *s, const struct vd_vhdx_bat_next *next, s
 
 /* vhdx_resize.c */
 int vd_vhdx_judge_size(const struct vd_vhdx *s, uint64_t size, struct vd_error *e) VD_MUST_CHECK;
+/* What was written to the cache so far, through the log and in place. */
+int vd_vhdx_commit(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
+/* A bat that reaches so far, and further in a disk with a parent. */
+int vd_vhdx_move_bat(struct vd_vhdx *s, uint64_t size, struct vd_error *e) VD_MUST_CHECK;
+/* The entry names nothing any more, and its block has no owner. Entries that make no sense stay: *is_sound. */
+int vd_vhdx_cut_entry(struct vd_vhdx *s, uint64_t entry, bool *is_sound, struct vd_error *e) VD_MUST_CHECK;
 /* After an act: nobody else ends the log that it began on a handle that writes nothing more. */
 int vd_vhdx_shape_changed(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 
 /* vhdx_check.c */
 extern const struct vd_repair_ops vd_vhdx_repair_ops;
+/* vhdx_backing.c */
+int vd_vhdx_set_backing(void *st, const char *name, const char *format, const void *parent, struct vd_error *e);
+int vd_vhdx_expect_parent(void *st, void *parent, struct vd_error *e);
+int vd_vhdx_empty(void *st, struct vd_error *e);
 /* vhdx_create.c, vhdx_resize.c, vhdx_shift.c, vhdx_walk.c */
 int vd_vhdx_create(const struct vd_create *c, struct vd_error *e);
 int vd_vhdx_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);

@@ -88,7 +88,7 @@ static int bitmap_entry(struct remake *m, uint64_t chunk, uint64_t *raw, struct 
 		return 0;
 	if (m->next->shift)
 		r = make_bitmap(m, chunk, &host_off, e);
-	else if (chunk * s->chunk_ratio < m->n_blocks)
+	else if (vd_vhdx_bitmap_entry(s, chunk) < s->bat.len / 8)
 		r = vd_vhdx_entry(s, vd_vhdx_bitmap_entry(s, chunk), 0, &state, &host_off, e);
 	*raw = host_off ? host_off | VHDX_FULL : 0;
 	return r;

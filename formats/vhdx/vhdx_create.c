@@ -68,6 +68,16 @@ static int judge_size(struct plan *p, struct vd_error *e)
 
 /* ---- layout --------------------------------------------------------------------------------------------- */
 
+static int build_locator(struct plan *p, struct vd_error *e)
+{
+	const struct vd_vhdx *parent = p->c->parent;
+	const struct vd_vhdx_locator_next next = {
+		.linkage = &parent->h.data_write, .n_linkages = 1, .name = p->c->opts->backing_file,
+	};
+
+	return vd_vhdx_locator_build(&next, p->locator, sizeof(p->locator), &p->locator_len, e);
+}
+
 static int lay_out(struct plan *p, struct vd_error *e)
 {
 	struct vd_vhdx *s = &p->s;
@@ -85,9 +95,7 @@ static int lay_out(struct plan *p, struct vd_error *e)
 	r = vd_guid_make(s->h.file_write, true, e);
 	if (r == 0)
 		r = vd_guid_make(s->h.data_write, true, e);
-	if (r == 0 && s->has_parent)
-		r = vd_vhdx_locator_build(p->c->parent, p->c->opts->backing_file, p->locator, sizeof(p->locator), &p->locator_len, e);
-	return r;
+	return r < 0 || !s->has_parent ? r : build_locator(p, e);
 }
 
 /* ---- writing -------------------------------------------------------------------------------------------- */

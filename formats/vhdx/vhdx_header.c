@@ -266,5 +266,5 @@ int vd_vhdx_regions_write(struct vd_vhdx *s, struct vd_error *e)
 			r = vd_set_flush(s->set, e);
 	}
 	vd_meta_forget_all(s->meta);
-	return r < 0 ? vd_error_prefix(e, VD_EPOISONED, "the new tables may be in force or not: ") : 0;
+	return r < 0 ? vd_unsure(s->name, e, "the new tables may be in force or not") : 0;
 }

@@ -121,14 +121,26 @@ static int end_replayed(struct vd_vhdx *s, struct vd_error *e)
 	return r < 0 ? r : vd_vhdx_headers_write(s, e);
 }
 
+/* The file changes with the log, the disk with what the caller is about to write. */
+static int make_identifiers(struct vd_vhdx *s, enum vd_vhdx_change change, struct vd_error *e)
+{
+	int r = vd_guid_make(s->h.file_write, true, e);
+
+	if (r < 0 || change == VHDX_CHANGES_TABLES)
+		return r;
+	s->has_new_identifier = true;
+	if (!memcmp(s->next_data_write, vd_vhdx_no_guid, VD_GUID_LEN))
+		return vd_guid_make(s->h.data_write, true, e);
+	memcpy(s->h.data_write, s->next_data_write, VD_GUID_LEN);
+	return 0;
+}
+
 /* What the headers said stays what they say until they are written: a failure leaves all to be tried again. */
-int vd_vhdx_log_open(struct vd_vhdx *s, struct vd_error *e)
+static int open_log(struct vd_vhdx *s, enum vd_vhdx_change change, struct vd_error *e)
 {
 	struct vd_vhdx_header before = s->h;
 	int r = 0;
 
-	if (s->log_is_open)
-		return 0;
 	if (!s->log_buf)
 		r = vd_alloc_buffer(entry_max(s), &s->log_buf, e);
 	if (r == 0)
@@ -139,9 +151,7 @@ int vd_vhdx_log_open(struct vd_vhdx *s, struct vd_error *e)
 	}
 	r = start_entries(s, e);
 	if (r == 0)
-		r = vd_guid_make(s->h.file_write, true, e);
-	if (r == 0)
-		r = vd_guid_make(s->h.data_write, true, e);
+		r = make_identifiers(s, change, e);
 	if (r == 0)
 		r = vd_vhdx_headers_write(s, e);
 	if (r < 0)
@@ -150,11 +160,23 @@ int vd_vhdx_log_open(struct vd_vhdx *s, struct vd_error *e)
 	return r;
 }
 
+int vd_vhdx_log_open(struct vd_vhdx *s, enum vd_vhdx_change change, struct vd_error *e)
+{
+	int r;
+
+	if (!s->log_is_open)
+		return open_log(s, change, e);
+	if (change == VHDX_CHANGES_TABLES || s->has_new_identifier)
+		return 0;
+	r = make_identifiers(s, change, e);
+	return r < 0 ? r : vd_vhdx_headers_write(s, e);
+}
+
 int vd_vhdx_log_close(struct vd_vhdx *s, struct vd_error *e)
 {
 	if (!s->log_is_open)
 		return 0;
-	s->log_is_open = false;
+	s->log_is_open = s->has_new_identifier = false;
 	memset(s->h.log, 0, VD_GUID_LEN);
 	return vd_vhdx_headers_write(s, e);
 }

@@ -234,3 +234,106 @@ int vd_vhdx_metadata_remake(struct vd_vhdx *s, const struct vd_vhdx_metadata_nex
 		r = vd_set_pwrite(s->set, 0, raw, s->metadata_used, to->off, e);
 	return r < 0 ? r : vd_set_flush(s->set, e);
 }
+
+/* ---- another locator ------------------------------------------------------------------------------------ */
+
+/* The table as it is in the cache, and where in it the locator is; n: it is not. */
+struct table {
+	uint8_t *raw;
+	uint32_t n, locator, parameters;
+	uint64_t used;                  /* of the region, by all other items */
+};
+
+static int load_table(struct vd_vhdx *s, struct table *t, struct vd_error *e)
+{
+	int r = vd_meta_read(s->meta, 0, s->metadata.off, t->raw, TABLE_BYTES, 0, e);
+
+	if (r < 0)
+		return r;
+	t->n = t->locator = vd_get_le16(t->raw + 10);
+	t->used = TABLE_BYTES;
+	for (uint32_t i = 0; i < t->n; i++) {
+		const uint8_t *entry = t->raw + (i + 1) * ENTRY_BYTES;
+
+		if (!memcmp(entry, items[PARAMETERS].guid, VD_GUID_LEN))
+			t->parameters = vd_get_le32(entry + 16);
+		if (!memcmp(entry, items[LOCATOR].guid, VD_GUID_LEN))
+			t->locator = i;
+		else
+			t->used = vd_max_u64(t->used, (uint64_t)vd_get_le32(entry + 16) + vd_get_le32(entry + 20));
+	}
+	return 0;
+}
+
+int vd_vhdx_metadata_locator(struct vd_vhdx *s, uint8_t *raw, size_t cap, size_t *len, struct vd_error *e)
+{
+	vd_auto_free uint8_t *table = NULL;
+	struct table t;
+	struct found f;
+	int r = vd_alloc(1, TABLE_BYTES, &table, e);
+
+	t.raw = table;
+	if (r == 0)
+		r = load_table(s, &t, e);
+	if (r < 0)
+		return r;
+	f = (struct found){ s->metadata.off + vd_get_le32(table + (t.locator + 1) * ENTRY_BYTES + 16),
+			    vd_get_le32(table + (t.locator + 1) * ENTRY_BYTES + 20) };
+	if (t.locator == t.n || f.len > cap)
+		return vd_corrupt(s->name, e, s->metadata.off, "the parent locator has gone");
+	*len = f.len;
+	return read_item(s, &f, raw, e);
+}
+
+/* Puts the entry in its place, or the last one in that of an entry that goes. */
+static int put_locator(struct vd_vhdx *s, const struct table *t, struct vd_bytes locator, struct vd_error *e)
+{
+	uint32_t off = vd_round_up(t->used, 8), which = t->locator, n = t->n + (which == t->n) - !locator.len;
+	uint8_t entry[ENTRY_BYTES] = { 0 }, none[ENTRY_BYTES] = { 0 }, count[2];
+	int r = 0;
+
+	if (!locator.len) {
+		memcpy(entry, t->raw + t->n * ENTRY_BYTES, ENTRY_BYTES);
+		r = vd_meta_write(s->meta, 0, s->metadata.off + t->n * ENTRY_BYTES, none, sizeof(none), VD_RANK_ROOT, e);
+		/* It was the last one itself. */
+		if (which + 1 == t->n)
+			memset(entry, 0, sizeof(entry));
+	} else {
+		memcpy(entry, items[LOCATOR].guid, VD_GUID_LEN);
+		vd_put_le32(entry + 16, off);
+		vd_put_le32(entry + 20, locator.len);
+		vd_put_le32(entry + 24, items[LOCATOR].flags);
+		r = vd_meta_write(s->meta, 0, s->metadata.off + off, locator.p, locator.len, VD_RANK_ROOT, e);
+	}
+	vd_put_le16(count, n);
+	if (r == 0)
+		r = vd_meta_write(s->meta, 0, s->metadata.off + (which + 1) * ENTRY_BYTES, entry, sizeof(entry), VD_RANK_ROOT, e);
+	return r < 0 ? r : vd_meta_write(s->meta, 0, s->metadata.off + 10, count, sizeof(count), VD_RANK_ROOT, e);
+}
+
+static int set_has_parent(struct vd_vhdx *s, uint32_t parameters, bool yes, struct vd_error *e)
+{
+	uint64_t at = s->metadata.off + parameters + 4;
+	uint8_t raw[4];
+	int r = vd_meta_read(s->meta, 0, at, raw, sizeof(raw), 0, e);
+
+	vd_put_le32(raw, yes ? vd_get_le32(raw) | HAS_PARENT : vd_get_le32(raw) & ~HAS_PARENT);
+	return r < 0 ? r : vd_meta_write(s->meta, 0, at, raw, sizeof(raw), VD_RANK_ROOT, e);
+}
+
+int vd_vhdx_metadata_set_locator(struct vd_vhdx *s, struct vd_bytes locator, struct vd_error *e)
+{
+	vd_auto_free uint8_t *table = NULL;
+	struct table t;
+	int r = vd_alloc(1, TABLE_BYTES, &table, e);
+
+	t.raw = table;
+	if (r == 0)
+		r = load_table(s, &t, e);
+	if (r < 0)
+		return r;
+	if (t.locator == VHDX_TABLE_ENTRIES_MAX || !vd_range_inside(t.used, locator.len + 8, s->metadata.len))
+		return vd_fail(e, VD_ENOSPC, "%s: the metadata region has no room for the name of the parent", s->name);
+	r = put_locator(s, &t, locator, e);
+	return r < 0 ? r : set_has_parent(s, t.parameters, locator.len, e);
+}

@@ -111,45 +111,85 @@ int vd_vhdx_check_parent(const void *st, const void *parent, struct vd_error *e)
 struct locator {
 	uint8_t *raw;
 	size_t cap, used;
-	unsigned n, n_pairs;
+	unsigned n;
 };
+
+static bool put_text(struct locator *l, const char *text, uint32_t *off, uint16_t *len)
+{
+	size_t n;
+
+	if (!vd_utf16_encode(text, VD_UTF16_LE, l->raw + l->used, l->cap - l->used, &n) || n > UINT16_MAX)
+		return false;
+	*off = l->used;
+	*len = n;
+	l->used += n;
+	return true;
+}
 
 /* Key and value behind all that was put before. */
 static bool put_pair(struct locator *l, const char *key, const char *value)
 {
 	uint8_t *pair = l->raw + HEAD_BYTES + l->n * PAIR_BYTES;
-	size_t key_len, value_len;
+	uint32_t key_off, value_off;
+	uint16_t key_len, value_len;
 
-	if (!vd_utf16_encode(key, VD_UTF16_LE, l->raw + l->used, l->cap - l->used, &key_len))
+	if (!put_text(l, key, &key_off, &key_len) || !put_text(l, value, &value_off, &value_len))
 		return false;
-	vd_put_le32(pair, l->used);
+	vd_put_le32(pair, key_off);
+	vd_put_le32(pair + 4, value_off);
 	vd_put_le16(pair + 8, key_len);
-	l->used += key_len;
-	if (!vd_utf16_encode(value, VD_UTF16_LE, l->raw + l->used, l->cap - l->used, &value_len) || value_len > UINT16_MAX)
-		return false;
-	vd_put_le32(pair + 4, l->used);
 	vd_put_le16(pair + 10, value_len);
-	l->used += value_len;
 	vd_put_le16(l->raw + 18, ++l->n);
 	return true;
 }
 
-/* A relative name for Windows; an absolute one is of this machine, and written as it is. */
-int vd_vhdx_locator_build(const struct vd_vhdx *parent, const char *name, uint8_t *raw, size_t cap, size_t *len,
-			  struct vd_error *e)
+static bool put_linkage(struct locator *l, const char *key, const uint8_t id[VD_GUID_LEN])
 {
-	struct locator l = { .raw = raw, .cap = cap, .used = HEAD_BYTES + 2 * PAIR_BYTES };
-	bool is_absolute = vd_parent_name_is_absolute(name);
-	char text[VD_PARENT_NAME_MAX], linkage[VD_GUID_TEXT_LEN + 2];
-	int r = is_absolute ? 0 : vd_parent_name_for_windows(name, text, sizeof(text), e);
+	char text[VD_GUID_TEXT_LEN], value[VD_GUID_TEXT_LEN + 2];
+
+	vd_guid_show(id, true, text);
+	snprintf(value, sizeof(value), "{%s}", text);
+	return put_pair(l, key, value);
+}
+
+/* Of what is no text here nothing was ever found. */
+static bool keep_names(struct locator *l, struct vd_bytes old)
+{
+	uint32_t n = vd_get_le16(old.p + 18);
+	bool fits = true;
+
+	for (uint32_t i = 0; i < n && fits; i++) {
+		const uint8_t *pair = old.p + HEAD_BYTES + i * PAIR_BYTES;
+		char key[KEY_MAX], value[VD_PARENT_NAME_MAX];
+
+		if (text_at(old, vd_get_le32(pair), vd_get_le16(pair + 8), key, sizeof(key)) &&
+		    text_at(old, vd_get_le32(pair + 4), vd_get_le16(pair + 10), value, sizeof(value)) &&
+		    strncmp(key, "parent_linkage", strlen("parent_linkage")))
+			fits = put_pair(l, key, value);
+	}
+	return fits;
+}
+
+/* A relative name for Windows; an absolute one is of this machine, and written as it is. */
+int vd_vhdx_locator_build(const struct vd_vhdx_locator_next *next, uint8_t *raw, size_t cap, size_t *len, struct vd_error *e)
+{
+	size_t n_pairs = next->n_linkages + (next->name ? 1 : vd_get_le16(next->old.p + 18));
+	struct locator l = { .raw = raw, .cap = cap, .used = HEAD_BYTES + n_pairs * PAIR_BYTES };
+	bool is_absolute = next->name && vd_parent_name_is_absolute(next->name), fits;
+	char text[VD_PARENT_NAME_MAX];
+	int r = is_absolute || !next->name ? 0 : vd_parent_name_for_windows(next->name, text, sizeof(text), e);
 
 	if (r < 0)
 		return r;
 	memset(raw, 0, l.used);
 	memcpy(raw, type_vhdx, VD_GUID_LEN);
-	snprintf(linkage, sizeof(linkage), "{%s}", parent->id);
-	if (!put_pair(&l, "parent_linkage", linkage) ||
-	    !put_pair(&l, is_absolute ? "absolute_win32_path" : "relative_path", is_absolute ? name : text))
+	fits = put_linkage(&l, "parent_linkage", next->linkage[0]) &&
+	       (next->n_linkages < 2 || put_linkage(&l, "parent_linkage2", next->linkage[1]));
+	if (fits && next->name)
+		fits = put_pair(&l, is_absolute ? "absolute_win32_path" : "relative_path", is_absolute ? next->name : text);
+	else if (fits)
+		fits = keep_names(&l, next->old);
+	if (!fits)
 		return vd_fail(e, VD_EARG, "the name of the backing file is no UTF-8, or too long for a VHDX");
 	*len = l.used;
 	return 0;

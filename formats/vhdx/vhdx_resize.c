@@ -5,8 +5,7 @@
  */
 #include "formats/vhdx/vhdx.h"
 
-/* What was written to the cache so far, through the log and in place. */
-static int commit(struct vd_vhdx *s, struct vd_error *e)
+int vd_vhdx_commit(struct vd_vhdx *s, struct vd_error *e)
 {
 	struct vd_meta_batch *batch;
 	int r = vd_meta_snapshot(s->meta, &batch, e);
@@ -16,7 +15,7 @@ static int commit(struct vd_vhdx *s, struct vd_error *e)
 
 /* ---- the bat -------------------------------------------------------------------------------------------- */
 
-static int move_bat(struct vd_vhdx *s, uint64_t size, struct vd_error *e)
+int vd_vhdx_move_bat(struct vd_vhdx *s, uint64_t size, struct vd_error *e)
 {
 	const struct vd_vhdx_bat_next next = { .size = size };
 	struct vd_vhdx_area to;
@@ -51,7 +50,7 @@ static int write_entries(struct vd_vhdx *s, uint64_t size, struct vd_error *e)
 		s->data_end += s->block_size;
 		atomic_store(&s->host_end, s->data_end);
 		if (r == 0 && vd_meta_wants_commit(s->meta))
-			r = commit(s, e);
+			r = vd_vhdx_commit(s, e);
 	}
 	return r;
 }
@@ -75,23 +74,23 @@ int vd_vhdx_reach(void *st, uint64_t size, struct vd_error *e)
 	if (r < 0)
 		return r;
 	n = vd_vhdx_n_entries(s, size);
-	r = vd_vhdx_log_open(s, e);
+	r = vd_vhdx_log_open(s, VHDX_CHANGES_DISK, e);
 	if (r == 0 && n > s->bat.len / 8)
-		r = move_bat(s, size, e);
+		r = vd_vhdx_move_bat(s, size, e);
 	if (r == 0)
 		r = write_entries(s, size, e);
-	return r < 0 ? r : commit(s, e);
+	return r < 0 ? r : vd_vhdx_commit(s, e);
 }
 
 /* ---- the size ------------------------------------------------------------------------------------------- */
 
-/* An entry that makes no sense, and the space of a bitmap, stay. */
-static int cut_entry(struct vd_vhdx *s, uint64_t entry, struct vd_error *e)
+int vd_vhdx_cut_entry(struct vd_vhdx *s, uint64_t entry, bool *is_sound, struct vd_error *e)
 {
 	uint64_t host_off;
 	uint32_t state;
 	int r = vd_vhdx_entry(s, entry, 0, &state, &host_off, e);
 
+	*is_sound = r != VD_ECORRUPT;
 	if (r == VD_ECORRUPT || (r == 0 && !state && !host_off))
 		return 0;
 	if (r == 0)
@@ -105,17 +104,18 @@ static int cut_entry(struct vd_vhdx *s, uint64_t entry, struct vd_error *e)
 static int cut_bat(struct vd_vhdx *s, uint64_t size_before, struct vd_error *e)
 {
 	uint64_t n_blocks = vd_vhdx_n_blocks(s, s->size), to = vd_vhdx_n_entries(s, size_before);
+	bool ignored;
 	int r = 0;
 
 	for (uint64_t i = vd_vhdx_block_entry(s, n_blocks - 1) + 1; i < to && r == 0; i++) {
 		if (i == vd_vhdx_bitmap_entry(s, (n_blocks - 1) / s->chunk_ratio))
 			continue;
-		r = cut_entry(s, i, e);
+		r = vd_vhdx_cut_entry(s, i, &ignored, e);
 		if (r == 0 && vd_meta_wants_commit(s->meta))
-			r = commit(s, e);
+			r = vd_vhdx_commit(s, e);
 	}
 	if (r == 0)
-		r = commit(s, e);
+		r = vd_vhdx_commit(s, e);
 	return r < 0 ? r : vd_space_drain(s->space, e);
 }
 
@@ -131,7 +131,7 @@ static int write_size(struct vd_vhdx *s, uint64_t size, struct vd_error *e)
 
 	vd_put_le64(raw, size);
 	r = vd_meta_write(s->meta, 0, s->size_off, raw, sizeof(raw), VD_RANK_ROOT, e);
-	return r < 0 ? r : commit(s, e);
+	return r < 0 ? r : vd_vhdx_commit(s, e);
 }
 
 int vd_vhdx_resize(void *st, uint64_t size, struct vd_error *e)
@@ -141,7 +141,7 @@ int vd_vhdx_resize(void *st, uint64_t size, struct vd_error *e)
 	int r = vd_vhdx_judge_size(s, size, e);
 
 	if (r == 0)
-		r = vd_vhdx_log_open(s, e);
+		r = vd_vhdx_log_open(s, VHDX_CHANGES_DISK, e);
 	if (r < 0)
 		return r;
 	r = write_size(s, size, e);
@@ -151,5 +151,5 @@ int vd_vhdx_resize(void *st, uint64_t size, struct vd_error *e)
 	}
 	if (r == 0)
 		r = vd_vhdx_shape_changed(s, e);
-	return r < 0 ? vd_error_prefix(e, VD_EPOISONED, "the new size may be said or not: ") : 0;
+	return r < 0 ? vd_unsure(s->name, e, "the new size may be said or not") : 0;
 }

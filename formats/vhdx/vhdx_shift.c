@@ -58,7 +58,7 @@ int vd_vhdx_shift(void *st, int64_t by, struct vd_error *e)
 	int r = judge_shift(s, by, e), end;
 
 	if (r == 0)
-		r = vd_vhdx_log_open(s, e);
+		r = vd_vhdx_log_open(s, VHDX_CHANGES_DISK, e);
 	if (r < 0)
 		return r;
 	r = shift(s, by, e);

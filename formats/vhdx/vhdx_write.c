@@ -14,7 +14,7 @@
 int vd_vhdx_begin_write(void *st, struct vd_error *e)
 {
 	struct vd_vhdx *s = st;
-	int r = s->is_fresh ? 0 : vd_vhdx_log_open(s, e);
+	int r = s->is_fresh ? 0 : vd_vhdx_log_open(s, VHDX_CHANGES_DISK, e);
 
 	s->is_writing = r == 0;
 	return r;
@@ -26,6 +26,7 @@ int vd_vhdx_end_write(void *st, struct vd_error *e)
 	struct vd_vhdx *s = st;
 	int r = vd_vhdx_log_close(s, e);
 
+	s->is_writing = false;
 	if (r < 0 || s->file_end <= s->data_end)
 		return r;
 	r = vd_io_truncate(vd_set_io(s->set, 0), s->data_end, e);
@@ -47,6 +48,21 @@ int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e)
 	if (r == 0)
 		s->file_end = end + ahead;
 	return r;
+}
+
+/* Nothing but tables is left: the file ends with them when the log ends. */
+void vd_vhdx_trim(struct vd_vhdx *s)
+{
+	const struct vd_vhdx_area *areas[] = { &s->log, &s->bat, &s->metadata };
+
+	s->data_end = VHDX_MIB;
+	for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++)
+		s->data_end = vd_max_u64(s->data_end, areas[i]->off + areas[i]->len);
+	for (size_t i = 0; i < s->n_unknown; i++)
+		s->data_end = vd_max_u64(s->data_end, vd_round_up(s->unknown[i].off + s->unknown[i].len, VHDX_MIB));
+	s->n_spare = 0;
+	vd_pending_free(&s->pending);
+	atomic_store(&s->host_end, s->data_end);
 }
 
 /* Free space that a walk told of may hold anything by now. */
@@ -290,22 +306,29 @@ int vd_vhdx_publish(void *st, struct vd_resv *v, struct vd_error *e)
 	return 0;
 }
 
+int vd_vhdx_zero_space(struct vd_vhdx *s, uint64_t off, uint64_t len, struct vd_error *e)
+{
+	static const uint8_t zeros[4096];
+	int r = vd_set_punch(s->set, 0, off, len, e);
+
+	if (r != VD_EUNSUPPORTED)
+		return r;
+	r = 0;
+	for (uint64_t at = 0, n; at < len && r == 0; at += n) {
+		n = vd_min_u64(sizeof(zeros), len - at);
+		r = vd_set_pwrite(s->set, 0, zeros, n, off + at, e);
+	}
+	return r;
+}
+
 /*
  * The block stays with its guest block, for others that write there or come later; so what was written of it must be zeros
  * again (X5). Where the host can do neither, the bytes of a failed write may show.
  */
 void vd_vhdx_cancel(void *st, struct vd_resv *v)
 {
-	static const uint8_t zeros[4096];
-	struct vd_vhdx *s = st;
-
-	if (vd_set_punch(s->set, 0, v->host_off, v->fill_len, NULL) == 0)
+	if (vd_vhdx_zero_space(st, v->host_off, v->fill_len, NULL) < 0)
 		return;
-	for (uint64_t at = 0, n; at < v->fill_len; at += n) {
-		n = vd_min_u64(sizeof(zeros), v->fill_len - at);
-		if (vd_set_pwrite(s->set, 0, zeros, n, v->host_off + at, NULL) < 0)
-			return;
-	}
 }
 
 /* ---- zeros ---------------------------------------------------------------------------------------------- */

@@ -315,8 +315,16 @@ struct vd_format {
 	int (*resize)(void *st, uint64_t size, struct vd_error *e);     /* NULL: cannot */
 	/* All of the request but the size, under the same conditions; judges all before it does any. NULL: there is nothing to amend. */
 	int (*amend)(void *st, const struct vd_amend_opts *o, bool only_judge, struct vd_error *e);
-	/* So are these; NULL: an image of the format has no parent. Another parent, or none (both NULL). */
-	int (*set_backing)(void *st, const char *name, const char *format, struct vd_error *e);
+	/*
+	 * So are these; NULL: an image of the format has no parent. Another parent, or none (both NULL). `parent`: its state, where
+	 * it is open and of this format; NULL: it is not known, and where more than a name is kept, that is the parent's of before.
+	 */
+	int (*set_backing)(void *st, const char *name, const char *format, const void *parent, struct vd_error *e);
+	/*
+	 * The parent, of this format and open for writing, is about to be written. From here on the image takes it for its own as it
+	 * is and as it will be, durably; what that is, its own state is told. NULL: a parent is known by its name alone.
+	 */
+	int (*expect_parent)(void *st, void *parent, struct vd_error *e);
 	/* The image holds nothing of its disk any more: all of it is the parent's. What snapshots inside it hold stays. */
 	int (*empty)(void *st, struct vd_error *e);
 	/*

@@ -5,6 +5,7 @@
  * C1  The base is written only where a layer above it hides it. So the overlay reads the same whatever of it has arrived.
  * C2  The base is durable before the overlay gives anything up, and that it does by one write: first its parent's name,
  *     if layers lie between, then its content.
+ * C3  An overlay that knows the base by more than its name is told of what the base will be before that is written.
  */
 #include "libvdisk/core/backing.h"
 #include "libvdisk/core/merge.h"
@@ -48,6 +49,11 @@ static int judge(struct vd_image *img, const struct vd_commit_opts *o, const str
 	if (!base->format->writable || base->info.read_only_why)
 		return vd_fail(e, VD_EREADONLY, "%s cannot be written: %s", base->path,
 			       base->info.read_only_why ? base->info.read_only_why : "its format is only read");
+	/* Layers between are open for reading, and cannot be told (C3). */
+	if (base->child != img && base->child->format == base->format && base->format->expect_parent) {
+		vd_fail(e, VD_EUNSUPPORTED, "%s would not know its backing file %s any more", base->child->path, base->path);
+		return vd_hint(e, VD_EUNSUPPORTED, "images of format %s are committed one layer at a time, from the top", base->format->name);
+	}
 	for (struct vd_image *layer = img; layer != base && r == 0; layer = layer->parent) {
 		if (layer->layer.encryption && !base->layer.encryption && !(o->flags & VD_COMMIT_IN_CLEAR))
 			return vd_backing_refuse_in_clear(base, layer, e);
@@ -176,7 +182,7 @@ static int drop_layers_between(struct vd_image *img, struct vd_image *base, stru
 
 	if (base == img->parent)
 		return 0;
-	r = vd_backing_set(img, name_of(img, base), format, e);
+	r = vd_backing_set(img, name_of(img, base), format, base, e);
 	if (r < 0)
 		return r;
 	base->child->parent = NULL;
@@ -221,6 +227,8 @@ static int commit(struct vd_image *img, const void *arg, struct vd_error *e)
 	r = judge(img, q->o, base, e);
 	if (r == 0)
 		r = take_base(base, q->o, &base, e);
+	if (r == 0 && img->format->expect_parent && base->format == img->format)
+		r = img->format->expect_parent(img->state, base->state, e);
 	if (r == 0)
 		r = fill_base(img, base, q, e);
 	if (r < 0 || q->o->flags & VD_COMMIT_KEEP)

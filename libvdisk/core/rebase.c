@@ -93,9 +93,11 @@ static int open_below(struct vd_image *img, const struct vd_rebase_opts *o, stru
 	return vd_chain_open_layer(vd_set_host(img->set), img, path, &opts, below, e);
 }
 
-int vd_backing_set(struct vd_image *img, const char *name, const char *format, struct vd_error *e)
+int vd_backing_set(struct vd_image *img, const char *name, const char *format, const struct vd_image *below,
+		   struct vd_error *e)
 {
-	int r = img->format->set_backing(img->state, name, format, e);
+	const void *parent = below && below->format == img->format ? below->state : NULL;
+	int r = img->format->set_backing(img->state, name, format, parent, e);
 
 	/* Even now: the strings of before are gone. */
 	img->format->describe(img->state, &img->info);
@@ -121,6 +123,15 @@ static int merge_unrecorded(const struct vd_merge *m, const struct request *q, s
 	return r;
 }
 
+/* Where an image knows its parent by more than its name. */
+static int judge_below(const struct vd_image *img, const struct vd_image *below, struct vd_error *e)
+{
+	if (!below || !img->format->check_parent || below->format == img->format)
+		return 0;
+	return vd_fail(e, VD_EUNSUPPORTED, "%s: the backing file of an image of format %s is of the same format, not %s", img->path,
+		       img->format->name, below->format->name);
+}
+
 static int take_over(struct vd_image *img, const struct request *q, struct vd_image *below, struct vd_error *e)
 {
 	struct vd_merge m = { .phase = q->o->backing_file ? "rebase" : "flatten", .from = img, .to = img, .below = below };
@@ -136,7 +147,7 @@ static int take_over(struct vd_image *img, const struct request *q, struct vd_im
 
 static int rename_only(struct vd_image *img, const struct request *q, struct vd_error *e)
 {
-	int r = vd_backing_set(img, q->o->backing_file, q->o->backing_format, e);
+	int r = vd_backing_set(img, q->o->backing_file, q->o->backing_format, NULL, e);
 
 	if (r < 0)
 		return r;
@@ -159,9 +170,11 @@ static int rebase(struct vd_image *img, const void *arg, struct vd_error *e)
 		return vd_fail(e, VD_EREADONLY, "%s is open for changes of its shape only", img->path);
 	r = open_below(img, q->o, &below, e);
 	if (r == 0)
+		r = judge_below(img, below, e);
+	if (r == 0)
 		r = take_over(img, q, below, e);
 	if (r == 0)
-		r = vd_backing_set(img, q->o->backing_file, q->o->backing_format, e);
+		r = vd_backing_set(img, q->o->backing_file, q->o->backing_format, below, e);
 	if (r < 0)
 		return r;
 	vd_image_abort(img->parent);

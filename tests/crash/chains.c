@@ -32,6 +32,9 @@ static const char *const chains[][4] = {
 	{ "qcow2 luks", "qcow2", "qcow2 extended l2", "luks" },
 	{ "qcow2 v2", "qcow2 luks", "qcow2 4k", "qcow2" },
 	{ "luks", "qcow2", "qcow2 4k", "raw" },
+	{ "vhd", "vhd 64k", "vhd", "vhd" },
+	{ "vhd 64k", "vhd", "vhd 64k", "vhd" },
+	{ "vhdx", "vhdx", "vhdx", "vhdx" },
 };
 #define N_CHAINS (sizeof(chains) / sizeof(chains[0]))
 
@@ -109,6 +112,8 @@ static void crash_leaves_the_disk(void **state)
 		struct vd_image *img = NULL;
 		struct vd_error e;
 
+		if (!chain_act_suits(act, chains[i]))
+			continue;
 		assert_int_equal(disks_start(NULL), 0);
 		chain_make(&c, chains[i], 100 + i);
 		assert_int_equal(vd_record_new(disks.mem, &record, NULL), 0);

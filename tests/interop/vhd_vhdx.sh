@@ -135,6 +135,49 @@ cp disk.raw want.raw
 with_commands work "$imgio" -w x.vhd > imgio.log && qemu_io -f raw want.raw < work && libvhdi_reads x.vhd want.raw base.vhd
 claim "libvhdi reads the vhd child"
 
+# ---- chains that change; qemu has no differencing disks, so chainread.py is the witness
+
+witness() { python3 "$SRCDIR/tests/interop/chainread.py" "$1" > witness.raw && cmp -s witness.raw "$2"; }
+scatter() { # IMAGE RAW SEED: writes to both
+	workload "$3" 8390144 > work
+	with_commands work "$imgio" -w "$1" > imgio.log && qemu_io -f raw "$2" < work
+}
+for f in vhd vhdx; do
+	rm -f base.$f other.$f x.$f
+	cp disk.raw want.raw
+	"$VDISK" convert -q -O $f disk.raw base.$f && "$VDISK" create -q -f $f -b base.$f -F $f x.$f &&
+		scatter x.$f want.raw 21 && witness x.$f want.raw
+	claim "the witness reads a $f child"
+	cp base.$f old.$f
+	"$VDISK" create -q -f $f other.$f 7M && scatter other.$f /dev/null 22 > other.log 2>&1
+	check "a $f child is rebased" "$VDISK" rebase -q -b other.$f -F $f x.$f
+	rm base.$f
+	check "and needs its old parent no more" reads_as x.$f want.raw
+	check "to the witness, too" witness x.$f want.raw
+	mv other.$f moved.$f
+	check "its parent is renamed" "$VDISK" rebase -q -u -b moved.$f -F $f x.$f
+	check "and still known" witness x.$f want.raw
+	"$VDISK" create -q -f $f -b moved.$f -F $f sibling.$f --force
+	check "the $f child is committed" "$VDISK" commit -q x.$f
+	check "and reads as before" witness x.$f want.raw
+	check "its parent has all of it" witness moved.$f want.raw
+	check_fails 1 "to other children the parent is another one" "$VDISK" convert sibling.$f no.raw
+	scatter x.$f want.raw 23 && "$VDISK" rebase -q -b '' x.$f && rm moved.$f
+	claim "the $f child is flattened"
+	check "and reads as before" witness x.$f want.raw
+	check "qemu reads it now" qemu-img compare -q -f $(driver $f) -F raw x.$f want.raw
+	[ $f = vhd ] || check "and finds nothing wrong" qemu-img check -q x.$f
+	"$VDISK" create -q -f $f other.$f 3M && scatter other.$f /dev/null 24 > other.log 2>&1
+	check "it gets a parent" "$VDISK" rebase -q -b other.$f -F $f x.$f
+	check "and reads as before" witness x.$f want.raw
+	check "vdisk finds nothing wrong" "$VDISK" check -q x.$f
+	"$VDISK" create -q -f qcow2 other.qcow2 3M --force
+	check_fails 63 "a parent of another format is refused" "$VDISK" rebase -q -b other.qcow2 -F qcow2 x.$f
+	"$VDISK" create -q -f $f -b x.$f -F $f top.$f --force
+	check_fails 63 "two layers at once are not committed" "$VDISK" commit -q --base other.$f top.$f
+	rm -f top.$f sibling.$f
+done
+
 # ---- larger and smaller
 
 # with_zeros WHAT: x.$f is cut to 2 MiB, of which the last is written and then made zeros again.

@@ -23,9 +23,14 @@ const struct chain_kind chain_kinds[] = {
 	{ "qcow2 extended l2", QCOW2, false, false, { .cluster_size = 16 * KIB, .flags = VD_CREATE_EXTENDED_L2 } },
 	{ "qcow2 data file", QCOW2, false, false, { .cluster_size = 4 * KIB, .data_file = "x" } },
 	{ "qcow2 luks", QCOW2, true, false, { .cluster_size = 4 * KIB, .kdf = KDF } },
+	/* Over others of their format alone. */
+	{ "vhd", &vd_format_vhd, false, false, { .cluster_size = 4 * KIB } },
+	{ "vhd 64k", &vd_format_vhd, false, false, { .cluster_size = 64 * KIB } },
+	{ "vhdx", &vd_format_vhdx, false, false, { .cluster_size = 1024 * KIB } },
 };
 const size_t n_chain_kinds = sizeof(chain_kinds) / sizeof(chain_kinds[0]);
 #define FIRST_OVERLAY 3
+#define END_OVERLAY 10
 
 const struct chain_kind *chain_kind_named(const char *name)
 {
@@ -40,7 +45,7 @@ const struct chain_kind *chain_any_kind(struct chain *c, int parent)
 {
 	size_t first = parent < 0 ? 0 : FIRST_OVERLAY;
 
-	return &chain_kinds[first + chance_below(&c->chance, n_chain_kinds - first)];
+	return &chain_kinds[first + chance_below(&c->chance, END_OVERLAY - first)];
 }
 
 const char *chain_format(const struct chain_layer *l)
@@ -163,17 +168,28 @@ struct vd_image *chain_open(const struct chain *c, size_t i, unsigned flags)
 	return img;
 }
 
+static void check_tables(const struct chain_layer *l, struct vd_image *img)
+{
+	struct vd_check_report rep = { .struct_size = sizeof(rep) };
+	struct qcow2_verdict v;
+	struct vd_error e;
+
+	if (l->kind->format == QCOW2) {
+		v = qcow2_check(disks.mem, l->name);
+		if (v.n_errors || v.n_leaks)
+			fail_msg("%s: %s", l->name, v.n_errors ? v.first : "leaked clusters");
+	} else if (l->kind->format->repair) {
+		expect_ok(vd_image_check(img, VD_REPAIR_NONE, NULL, NULL, NULL, &rep, &e), &e);
+		assert_int_equal(rep.corruptions + rep.leaks, 0);
+	}
+}
+
 void chain_check(const struct chain *c, size_t i)
 {
 	struct vd_image *img = chain_open(c, i, 0);
 
 	assert_int_equal(vd_image_size(img), c->at[i].m.size);
 	model_check_all(&c->at[i].m, img);
+	check_tables(&c->at[i], img);
 	disk_close(img);
-	if (c->at[i].kind->format == QCOW2) {
-		struct qcow2_verdict v = qcow2_check(disks.mem, c->at[i].name);
-
-		if (v.n_errors || v.n_leaks)
-			fail_msg("%s: %s", c->at[i].name, v.n_errors ? v.first : "leaked clusters");
-	}
 }

@@ -55,3 +55,8 @@ void chain_make(struct chain *c, const char *const kinds[4], uint64_t seed)
 		chain_add(c, chain_kind_named(kinds[i]), i - 1);
 	chain_add(c, chain_kind_named(kinds[3]), -1);
 }
+
+bool chain_act_suits(const struct chain_act *act, const char *const kinds[4])
+{
+	return act->run != do_commit_below || !chain_kind_named(kinds[2])->format->expect_parent;
+}

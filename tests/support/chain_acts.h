@@ -16,5 +16,7 @@ extern const struct chain_act chain_acts[CHAIN_ACTS];
 
 /* Makes such a chain: kinds from the bottom, then that of the other. */
 void chain_make(struct chain *c, const char *const kinds[4], uint64_t seed);
+/* Formats that know a parent by more than its name are committed one layer at a time. */
+bool chain_act_suits(const struct chain_act *act, const char *const kinds[4]);
 
 #endif
