@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <gcrypt.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 
@@ -31,12 +32,25 @@ static size_t pool_size(void)
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool is_usable;
 
+/* libgcrypt locks its pool, but core files have it. The first block of a new pool lies on its first page. */
+static void leave_out_of_core_files(size_t size)
+{
+	const uintptr_t page = 4096;
+	void *first = gcry_malloc_secure(1);
+
+	if (first && gcry_is_secure(first))
+		(void)!madvise((void *)((uintptr_t)first & ~(page - 1)), size, MADV_DONTDUMP);
+	gcry_free(first);
+}
+
 /*
  * INIT_SECMEM fails where memory may not be locked. The pool then serves unlocked, although gcry_is_secure() says
  * otherwise; like base/secret.h this library then works on, and SECURITY.md tells what is lost.
  */
 static void init(void)
 {
+	const size_t size = pool_size();
+
 	if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P)) {
 		is_usable = true;
 		return;
@@ -44,8 +58,9 @@ static void init(void)
 	if (!gcry_check_version(OLDEST_GCRYPT))
 		return;
 	gcry_control(GCRYCTL_DISABLE_SECMEM_WARN);
-	(void)!gcry_control(GCRYCTL_INIT_SECMEM, pool_size(), 0);
+	(void)!gcry_control(GCRYCTL_INIT_SECMEM, size, 0);
 	gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+	leave_out_of_core_files(size);
 	is_usable = true;
 }
 

@@ -29,24 +29,6 @@ int vd_x25519(const uint8_t scalar[VD_SEAL_KEY], const uint8_t *point, uint8_t o
 	return 0;
 }
 
-int vd_sha256(const struct vd_bytes *pieces, size_t n, uint8_t out[VD_SEAL_KEY], struct vd_error *e)
-{
-	gcry_md_hd_t h = NULL;
-	int r = vd_crypto_init(e);
-	gcry_error_t err;
-
-	if (r < 0)
-		return r;
-	err = gcry_md_open(&h, GCRY_MD_SHA256, 0);
-	if (err)
-		return refused(err, "SHA-256", e);
-	for (size_t i = 0; i < n; i++)
-		gcry_md_write(h, pieces[i].p, pieces[i].len);
-	memcpy(out, gcry_md_read(h, GCRY_MD_SHA256), VD_SEAL_KEY);
-	gcry_md_close(h);
-	return 0;
-}
-
 int vd_hmac_sha256(struct vd_bytes key, struct vd_bytes text, uint8_t out[VD_SEAL_KEY], struct vd_error *e)
 {
 	gcry_md_hd_t h = NULL;

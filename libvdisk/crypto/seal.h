@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* SHA-256, and what it takes to encrypt a few bytes to a public key: X25519 (RFC 7748), HKDF (RFC 5869), ChaCha20-Poly1305 (RFC 8439). */
+/* What it takes to encrypt a few bytes to a public key: X25519 (RFC 7748), HKDF (RFC 5869), ChaCha20-Poly1305 (RFC 8439). */
 #ifndef VD_CRYPTO_SEAL_H
 #define VD_CRYPTO_SEAL_H
 
@@ -11,8 +11,6 @@
 
 /* scalar times point; NULL: the base point. VD_EKEY for a point of small order, which would share nothing. */
 int vd_x25519(const uint8_t scalar[VD_SEAL_KEY], const uint8_t *point, uint8_t out[VD_SEAL_KEY], struct vd_error *e) VD_MUST_CHECK;
-/* Of the pieces one behind the other. */
-int vd_sha256(const struct vd_bytes *pieces, size_t n, uint8_t out[VD_SEAL_KEY], struct vd_error *e) VD_MUST_CHECK;
 int vd_hmac_sha256(struct vd_bytes key, struct vd_bytes text, uint8_t out[VD_SEAL_KEY], struct vd_error *e) VD_MUST_CHECK;
 /* One block of HKDF-SHA-256, which is all that a key takes. */
 int vd_hkdf_sha256(struct vd_bytes secret, struct vd_bytes salt, const char *info, uint8_t out[VD_SEAL_KEY],
