@@ -67,11 +67,13 @@ const struct opt_group opts_new_key = { "Key of the output (otherwise asked for,
 
 static const struct opt second_key[] = {
 	SECRET_OPTS("new-", new_keys),
-	KEY_COMMAND_OPTS("new-", new_keys, new_token_file),
 	COST_OPTS,
 	{ 0 },
 };
 const struct opt_group opts_second_key = { "New key (otherwise asked for, twice)", second_key };
+
+static const struct opt sealed_key[] = { KEY_COMMAND_OPTS("new-", new_keys, new_token_file), { 0 } };
+const struct opt_group opts_sealed_key = { "New key (otherwise asked for, twice)", sealed_key };
 
 static const struct opt_choice ciphers[] = {
 	{ "aes-256-xts", VD_AES_256_XTS }, { "aes-128-xts", VD_AES_128_XTS }, { NULL, 0 },

@@ -8,6 +8,7 @@
 #include "fail.h"
 #include "json.h"
 #include "output.h"
+#include "plaintext.h"
 #include "progress.h"
 #include "signals.h"
 #include "sizes.h"
@@ -186,6 +187,23 @@ static int go(struct job *j, go_fn fn, enum vd_inplace_act act, struct vd_error 
 	return r;
 }
 
+/* What is encrypted now is looked through for what is not, and that is the last thing said. */
+static int scan_for_plaintext(struct settings *s, struct vd_error *e)
+{
+	struct vd_image *img = NULL;
+	struct vd_info info;
+	int r;
+
+	/* A raw image that is encrypted now is a container. */
+	if (s->format && !strcmp(s->format, "raw"))
+		s->format = NULL;
+	r = source_open_metadata(s, s->operands[0], s->format, &img, e);
+	if (r == 0)
+		r = source_info(img, &info, e);
+	vd_image_abort(img);
+	return r < 0 || info.encryption == VD_PLAIN ? r : plaintext_check(s, e);
+}
+
 static int flatten_first(struct settings *s, struct vd_error *e)
 {
 	struct keys keys = { 0 };
@@ -216,7 +234,7 @@ int inplace_start(struct settings *s, const char *label, enum vd_inplace_act act
 	if (r == 0)
 		r = go(&j, go_start, act, e);
 	end(&j);
-	return r;
+	return r < 0 ? r : scan_for_plaintext(s, e);
 }
 
 int inplace_go_on(struct settings *s, enum inplace_way way, struct vd_error *e)
@@ -227,5 +245,5 @@ int inplace_go_on(struct settings *s, enum inplace_way way, struct vd_error *e)
 	if (r == 0)
 		r = go(&j, way == INPLACE_RESUME ? go_resume : go_revert, 0, e);
 	end(&j);
-	return r;
+	return r < 0 ? r : scan_for_plaintext(s, e);
 }

@@ -61,6 +61,7 @@ struct verb {
 extern const struct opt_group opts_keys;        /* of images that exist */
 extern const struct opt_group opts_sole_key;    /* of the image that is made, in verbs that read none with a key */
 extern const struct opt_group opts_new_key;     /* of the image that is made, beside opts_keys */
+extern const struct opt_group opts_sealed_key;  /* the same, of a program that seals it */
 extern const struct opt_group opts_second_key;  /* for an image that has one */
 extern const struct opt_group opts_encryption;  /* how the image that is made is encrypted */
 extern const struct opt_group opts_job;         /* long jobs: threads, progress */

@@ -16,6 +16,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/core/inplace_steps.h"
+#include "libvdisk/core/inplace_unpack.h"
 #include "libvdisk/core/job.h"
 #include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/shape.h"
@@ -125,6 +126,15 @@ static int resize_to(struct vd_inplace *p, uint64_t size, struct vd_error *e)
 	return r < 0 ? r : vd_image_learn_size(img, e);
 }
 
+/* Compressed bytes cannot be ciphertext: they become data, born encrypted. */
+static int unpack(struct vd_inplace *p, struct vd_error *e)
+{
+	struct vd_layer to = { .cipher = p->cipher[1], .encryption = VD_ENCRYPTED_LUKS, .sector_size = VD_JOURNAL_SECTOR,
+			       .tweak = VD_TWEAK_HOST };
+
+	return to.cipher && p->img->format->unpack ? vd_inplace_unpack(p->img, &to, p->job, e) : 0;
+}
+
 /* Room for what comes: a larger file for data that move, places for holes. */
 static int fill(struct vd_inplace *p, struct vd_error *e)
 {
@@ -223,7 +233,7 @@ static const struct {
 	int (*run)(struct vd_inplace *p, struct vd_error *e);
 } phases[VD_N_PHASES] = {
 	[VD_PHASE_BEGIN] = { "begin", NULL },
-	[VD_PHASE_UNPACK] = { "unpack", NULL },
+	[VD_PHASE_UNPACK] = { "unpack", unpack },
 	[VD_PHASE_FILL] = { "fill", fill },
 	[VD_PHASE_DATA] = { "data", data },
 	[VD_PHASE_SWITCH] = { "switch", switch_tables },

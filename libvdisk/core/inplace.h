@@ -37,8 +37,11 @@ struct vd_mover;
 /* Takes the direction, the journal and the limits from p. */
 int vd_mover_new(struct vd_inplace *p, struct vd_mover **out, struct vd_error *e) VD_MUST_CHECK;
 void vd_mover_free(struct vd_mover *m);
-/* At most this many bytes at once. */
+/* How long a piece is at most. */
 #define VD_MOVER_CHUNK (1u << 20)
+uint64_t vd_mover_piece(const struct vd_mover *m);
+/* Tests make batches small: a power of two, at least 4096. */
+extern uint64_t vd_mover_batch;
 /*
  * One piece more, whole sectors of both ciphers; once it is in place the state's cursor is (file, cursor). Pieces come in an
  * order in which no piece's dst is the src of one that comes later. VD_ECANCELLED between two batches.

@@ -19,10 +19,11 @@ static uint64_t plain_size(const struct vd_journal_state *s)
 static int into(struct vd_inplace *p, struct vd_mover *m, struct vd_error *e)
 {
 	const struct vd_journal_state *s = &p->j->state;
+	uint64_t piece = vd_mover_piece(m);
 	int r = 0;
 
 	for (uint64_t end = s->cursor, from; end && r == 0; end = from) {
-		from = end - vd_min_u64(end, (end - 1) % VD_MOVER_CHUNK + 1);
+		from = end - vd_min_u64(end, (end - 1) % piece + 1);
 		r = vd_mover_add(m, &(struct vd_chunk){
 			.len = (uint32_t)(end - from), .src = from, .dst = from + s->payload_off, .unit = from / UNIT,
 		}, from, e);
@@ -33,11 +34,11 @@ static int into(struct vd_inplace *p, struct vd_mover *m, struct vd_error *e)
 static int out_of(struct vd_inplace *p, struct vd_mover *m, struct vd_error *e)
 {
 	const struct vd_journal_state *s = &p->j->state;
-	uint64_t size = plain_size(s), n;
+	uint64_t size = plain_size(s), piece = vd_mover_piece(m), n;
 	int r = 0;
 
 	for (uint64_t at = s->cursor; at < size && r == 0; at += n) {
-		n = vd_min_u64(size - at, VD_MOVER_CHUNK - at % VD_MOVER_CHUNK);
+		n = vd_min_u64(size - at, piece - at % piece);
 		r = vd_mover_add(m, &(struct vd_chunk){
 			.len = (uint32_t)n, .src = at + s->payload_off, .dst = at, .unit = at / UNIT,
 		}, at + n, e);

@@ -46,7 +46,7 @@ static uint64_t unit_of(const struct vd_inplace *p, const struct vd_host_run *ru
 static int turn_run(struct walk *w, const struct vd_host_run *run, struct vd_error *e)
 {
 	struct vd_inplace *p = w->p;
-	uint64_t skip, unit = unit_of(p, run, &skip), at = run->off + skip, end = run->off + run->len;
+	uint64_t piece = vd_mover_piece(w->m), skip, unit = unit_of(p, run, &skip), at = run->off + skip, end = run->off + run->len;
 	int r = 0;
 
 	if (counts_guest_bytes(p) && run->flags & VD_HOST_SHARED)
@@ -54,7 +54,7 @@ static int turn_run(struct walk *w, const struct vd_host_run *run, struct vd_err
 	if ((run->off | run->len) % UNIT)
 		return refuse(p, run, "data that are no whole sectors cannot be encrypted", e);
 	for (uint64_t n; at < end && r == 0; at += n) {
-		n = vd_min_u64(end - at, VD_MOVER_CHUNK - at % VD_MOVER_CHUNK);
+		n = vd_min_u64(end - at, piece - at % piece);
 		r = vd_mover_add(w->m, &(struct vd_chunk){
 			.file = run->file, .len = (uint32_t)n, .src = at, .dst = at, .unit = unit + (at - run->off - skip) / UNIT,
 		}, at + n, e);

@@ -271,10 +271,12 @@ static int read_headers(struct vd_journal *j, struct vd_error *e)
 	for (int i = 0; i < 2 && r == 0; i++) {
 		uint64_t size = 0;
 
+		if (!s->header_len[i])
+			continue;
 		r = vd_io_size(j->io, &size, e);
 		if (r == 0 && !vd_range_inside(at, s->header_len[i], size))
 			r = vd_fail(e, VD_ECORRUPT, "%s is cut off in its headers", j->path);
-		if (r == 0 && s->header_len[i])
+		if (r == 0)
 			r = vd_alloc(1, s->header_len[i], &j->header[i], e);
 		if (r == 0)
 			r = vd_io_pread_exact(j->io, j->header[i], s->header_len[i], at, e);

@@ -24,6 +24,8 @@
 #define SECTOR VD_JOURNAL_SECTOR
 #define LEAST_BATCH (1u << 20)
 
+uint64_t vd_mover_batch = VD_JOURNAL_BATCH;
+
 enum safety { WITH_DATA, WITH_MARKS, CURSOR_AFTER };
 
 struct batch {
@@ -127,7 +129,7 @@ static void batch_fini(const struct vd_mover *m, struct batch *b)
 static uint64_t batch_limit(const struct vd_inplace *p, enum safety safety)
 {
 	const struct vd_journal_state *s = &p->j->state;
-	uint64_t limit = vd_min_u64(VD_JOURNAL_BATCH, vd_round_up(vd_max_u64(s->total, 1), LEAST_BATCH));
+	uint64_t limit = vd_min_u64(vd_mover_batch, vd_round_up(vd_max_u64(s->total, 1), LEAST_BATCH));
 
 	/* What is not in the journal has to be at its source yet. */
 	if (s->moves && safety == CURSOR_AFTER)
@@ -360,6 +362,11 @@ static int turn_batch(struct vd_mover *m, struct vd_error *e)
 	m->b = &m->both[m->b == &m->both[0]];
 	r = vd_inplace_progress(m->p, e);
 	return r < 0 ? r : keep_pace(m, e);
+}
+
+uint64_t vd_mover_piece(const struct vd_mover *m)
+{
+	return vd_min_u64(VD_MOVER_CHUNK, m->limit);
 }
 
 int vd_mover_add(struct vd_mover *m, const struct vd_chunk *c, uint64_t cursor, struct vd_error *e)

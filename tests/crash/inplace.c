@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Converts images in place, recorded, and looks at the states in which a crash could have left them: by turns each is
+ * resumed or reverted, and afterwards the disk, and its snapshot, hold byte by byte what they held. Once it is encrypted, no
+ * byte of the host's files shows what was planted in the disk, or behind the data in what is nobody's.
+ *
+ * VD_CRASH_STATES: how many states of each conversion, drawn evenly from all; 0: all.
+ */
+#include <stdio.h>
+
+#include "libvdisk/base/checked.h"
+#include "libvdisk/core/inplace.h"
+#include "tests/support/tempdir.h"
+#include "tests/support/variant.h"
+
+#define N_STATES 12
+#define N_RANDOM 4              /* random states at each cut, beside "all arrived" and "only what was flushed" */
+#define BATCH (64u << 10)
+#define MARK "planted by the test, to be found"
+
+static const char *const kinds[] = {
+	"raw", "qcow2", "qcow2 512", "qcow2 deflate", "qcow2 extended l2", "vhd 4k", "vhd fixed", "vhdx", "vhdx fixed",
+	"vmdk", "vmdk flat", "vmdk in parts",
+};
+#define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static const struct act {
+	const char *name;
+	enum vd_inplace_act act;
+	enum vd_resilience resilience;
+} acts[] = {
+	{ "encrypt", VD_INPLACE_ENCRYPT, VD_RESILIENCE_JOURNAL },
+	{ "encrypt by checksum", VD_INPLACE_ENCRYPT, VD_RESILIENCE_CHECKSUM },
+	{ "decrypt", VD_INPLACE_DECRYPT, VD_RESILIENCE_JOURNAL },
+	{ "decrypt by checksum", VD_INPLACE_DECRYPT, VD_RESILIENCE_CHECKSUM },
+	{ "rekey", VD_INPLACE_REKEY, VD_RESILIENCE_JOURNAL },
+	{ "rekey by checksum", VD_INPLACE_REKEY, VD_RESILIENCE_CHECKSUM },
+};
+#define N_ACTS (sizeof(acts) / sizeof(acts[0]))
+
+static struct vd_key *old_key, *new_key;
+
+static uint64_t setting(const char *name, uint64_t otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoull(value, NULL, 0) : otherwise;
+}
+
+/* ---- converting ----------------------------------------------------------------------------------------- */
+
+static struct vd_inplace_opts opts_of(const struct variant *v, const struct act *act, struct vd_key *const *keys)
+{
+	return (struct vd_inplace_opts){
+		.struct_size = sizeof(struct vd_inplace_opts), .format = v->format->name, .keys = keys,
+		.n_keys = act->act == VD_INPLACE_ENCRYPT ? 0 : 1, .new_key = act->act == VD_INPLACE_DECRYPT ? NULL : new_key,
+		.kdf = { .iterations = 1000 }, .resilience = act->resilience, .gate = disks_gate,
+	};
+}
+
+/* Data that can be known again, a snapshot where the format has them, and freed space with something left in it. */
+static void prepare(const struct variant *v, const struct act *act, struct model *m)
+{
+	struct vd_key *const keys[] = { old_key };
+	struct vd_inplace_report report = { .struct_size = sizeof(report) };
+	struct vd_inplace_opts o = opts_of(v, &acts[0], keys);
+	struct vd_image *img;
+	struct vd_error e;
+
+	assert_true(variant_make(v, m));
+	img = variant_open(v, VD_OPEN_WRITE);
+	model_write(m, img, 0, m->size / 2);
+	for (uint64_t at = 0; at + 4096 <= m->size / 2; at += 3 * 4096) {
+		expect_ok(vd_image_pwrite(img, MARK, sizeof(MARK), at + 100, &e), &e);
+		memcpy(m->bytes + at + 100, MARK, sizeof(MARK));
+	}
+	if (v->format->snap)
+		expect_ok(vd_snapshot_create(img, "old", &e), &e);
+	model_write(m, img, m->size / 4, m->size / 3);
+	expect_ok(vd_image_discard(img, m->size / 3, m->size / 8, &e), &e);
+	model_zero(m, img, m->size / 3, m->size / 8);
+	disk_close(img);
+	if (act->act == VD_INPLACE_ENCRYPT)
+		return;
+	o.new_key = old_key;
+	expect_ok(vd_inplace_run_on(disks.mem, "d", (enum vd_inplace_run)VD_INPLACE_ENCRYPT, &o, NULL, &report, &e), &e);
+}
+
+/* ---- looking -------------------------------------------------------------------------------------------- */
+
+static bool is_luks(struct vd_host *host, const struct variant *v)
+{
+	struct vd_open_opts o = disk_open_opts(v->format, VD_OPEN_METADATA | VD_OPEN_FILES);
+	struct vd_info info = { .struct_size = sizeof(info) };
+	struct vd_image *img = NULL;
+	struct vd_error e;
+
+	if (v->format == &vd_format_raw)
+		o.format = NULL;
+	expect_ok(vd_image_open_on(host, NULL, "d", &o, &img, &e), &e);
+	expect_ok(vd_image_info(img, &info, &e), &e);
+	vd_image_abort(img);
+	return info.encryption != VD_PLAIN;
+}
+
+static struct vd_image *open_it(const struct variant *v, struct vd_host *host, const char *snapshot, bool encrypted)
+{
+	struct vd_key *const keys[] = { new_key, old_key };
+	struct vd_open_opts o = disk_open_opts(v->format, 0);
+	struct vd_image *img = NULL;
+	struct vd_error e;
+
+	if (v->format == &vd_format_raw && encrypted)
+		o.format = "luks";
+	o.keys = keys;
+	o.n_keys = 2;
+	o.snapshot = snapshot;
+	expect_ok(vd_image_open_on(host, NULL, "d", &o, &img, &e), &e);
+	return img;
+}
+
+static void expect_disk(const struct variant *v, struct vd_host *host, const struct model *m, const char *what)
+{
+	bool encrypted = is_luks(host, v);
+	struct vd_image *img = open_it(v, host, NULL, encrypted);
+	uint8_t *bytes = malloc(m->size);
+	struct vd_error e;
+
+	/* A raw disk that ended inside a sector has got the rest of it. */
+	assert_true(vd_image_size(img) == m->size || vd_image_size(img) == vd_round_up(m->size, 512));
+	expect_ok(vd_image_pread(img, bytes, m->size, 0, &e), &e);
+	for (uint64_t i = 0; i < m->size; i++)
+		if (bytes[i] != m->bytes[i])
+			fail_msg("%s: byte %llu is not what it was", what, (unsigned long long)i);
+	vd_image_abort(img);
+	if (v->format->snap) {
+		img = open_it(v, host, "old", encrypted);
+		expect_ok(vd_image_pread(img, bytes, sizeof(MARK), 100, &e), &e);
+		assert_memory_equal(bytes, MARK, sizeof(MARK));
+		vd_image_abort(img);
+	}
+	free(bytes);
+}
+
+static void expect_no_mark(struct vd_host *host, const char *what)
+{
+	struct vd_error e;
+
+	for (size_t i = 0; vd_mem_name(host, i); i++) {
+		struct vd_io *io = NULL;
+		uint64_t size;
+		uint8_t *bytes;
+
+		expect_ok(host->open(host, vd_mem_name(host, i), 0, &io, &e), &e);
+		expect_ok(vd_io_size(io, &size, &e), &e);
+		bytes = malloc(size + 1);
+		expect_ok(vd_io_pread(io, bytes, size, 0, &e), &e);
+		if (memmem(bytes, size, MARK, strlen(MARK)))
+			fail_msg("%s: %s shows what was planted, at %zu", what, vd_mem_name(host, i),
+				 (size_t)((uint8_t *)memmem(bytes, size, MARK, strlen(MARK)) - bytes));
+		free(bytes);
+		vd_io_abort(io);
+	}
+}
+
+/* ---- states --------------------------------------------------------------------------------------------- */
+
+struct seen {
+	size_t whole, resumed, reverted, too_late;
+};
+
+static int go_on(const struct variant *v, struct vd_host *host, bool back, struct vd_error *e)
+{
+	struct vd_key *const keys[] = { new_key, old_key };
+	struct vd_inplace_report report = { .struct_size = sizeof(report) };
+	struct vd_inplace_opts o = opts_of(v, &acts[0], keys);
+
+	o.n_keys = 2;
+	o.new_key = NULL;
+	return vd_inplace_run_on(host, "d", back ? VD_INPLACE_REVERT : VD_INPLACE_RESUME, &o, NULL, &report, e);
+}
+
+static bool is_half_way(const struct variant *v, struct vd_host *host)
+{
+	struct vd_open_opts o = disk_open_opts(v->format, VD_OPEN_METADATA);
+	struct vd_image *img = NULL;
+	struct vd_error e;
+	int r;
+
+	r = vd_image_open_on(host, NULL, "d", &o, &img, &e);
+	vd_image_abort(img);
+	if (r < 0 && r != VD_EHALFWAY)
+		expect_ok(r, &e);
+	return r == VD_EHALFWAY;
+}
+
+static void check_state(const struct variant *v, const struct act *act, const struct vd_crash *c, size_t nth, const struct model *m,
+			struct seen *seen)
+{
+	bool back = nth % 2;
+	char what[256];
+	struct vd_error e;
+	int r;
+
+	snprintf(what, sizeof(what), "%s, %s, crash after %zu events, variant %u, %s", v->name, act->name, c->cut, c->variant,
+		 back ? "reverted" : "resumed");
+	if (!is_half_way(v, c->host)) {
+		seen->whole++;
+		expect_disk(v, c->host, m, what);
+		return;
+	}
+	r = go_on(v, c->host, back, &e);
+	if (r == VD_EARG && back) {
+		seen->too_late++;
+		back = false;
+		r = go_on(v, c->host, false, &e);
+	}
+	if (r < 0)
+		fail_msg("%s: %s; %s", what, e.message, e.hint);
+	*(back ? &seen->reverted : &seen->resumed) += 1;
+	expect_disk(v, c->host, m, what);
+	if (!back && act->act == VD_INPLACE_ENCRYPT)
+		expect_no_mark(c->host, what);
+	assert_true(is_luks(c->host, v) == (back ? act->act != VD_INPLACE_ENCRYPT : act->act != VD_INPLACE_DECRYPT));
+}
+
+static void check_states(const struct variant *v, const struct act *act, struct vd_record *record, const struct model *m)
+{
+	size_t all = vd_crash_count(record, N_RANDOM), wanted = setting("VD_CRASH_STATES", N_STATES);
+	struct seen seen = { 0 };
+	struct vd_error e;
+
+	if (!wanted || wanted > all)
+		wanted = all;
+	for (size_t i = 0; i < wanted; i++) {
+		struct vd_crash c;
+
+		/* The last state of all, too. */
+		expect_ok(vd_crash_state(record, N_RANDOM, 1, wanted == 1 ? 0 : i * (all - 1) / (wanted - 1), &c, &e), &e);
+		check_state(v, act, &c, i, m, &seen);
+		vd_mem_host_free(c.host);
+	}
+	print_message("# %s, %s: %zu of %zu states: %zu whole, %zu resumed, %zu reverted, %zu too late for that\n", v->name, act->name,
+		      wanted, all, seen.whole, seen.resumed, seen.reverted, seen.too_late);
+	assert_true(seen.whole && seen.resumed + seen.too_late && seen.reverted);
+}
+
+static void crash_is_resumed_or_reverted(void **state)
+{
+	const struct act *act = *state;
+	const char *only = getenv("VD_CRASH_KIND");
+
+	for (size_t i = 0; i < N_KINDS; i++) {
+		const struct variant *v = variant_named(kinds[i]);
+		struct vd_key *const keys[] = { old_key };
+		struct vd_inplace_opts o = opts_of(v, act, keys);
+		struct vd_inplace_report report = { .struct_size = sizeof(report) };
+		struct vd_record *record;
+		struct vd_error e;
+		struct model m;
+
+		if (only && strcmp(only, v->name))
+			continue;
+		assert_int_equal(disks_start(NULL), 0);
+		model_init(&m, v->size, i + 1);
+		prepare(v, act, &m);
+		assert_int_equal(vd_record_new(disks.mem, &record, NULL), 0);
+		expect_ok(vd_inplace_run_on(vd_record_host(record), "d", (enum vd_inplace_run)act->act, &o, NULL, &report, &e), &e);
+		expect_disk(v, disks.mem, &m, v->name);
+		check_states(v, act, record, &m);
+		vd_record_free(record);
+		model_free(&m);
+		assert_int_equal(disks_stop(NULL), 0);
+	}
+}
+
+int main(void)
+{
+	struct CMUnitTest tests[N_ACTS];
+	void *folder;
+	int r;
+
+	vd_mover_batch = BATCH;
+	if (vd_tempdir_enter(&folder) < 0 || vd_key_from_bytes("before", 6, &old_key, NULL) < 0 ||
+	    vd_key_from_bytes("after", 5, &new_key, NULL) < 0)
+		return 1;
+	for (size_t i = 0; i < N_ACTS; i++)
+		tests[i] = (struct CMUnitTest){ acts[i].name, crash_is_resumed_or_reverted, NULL, NULL, (void *)&acts[i] };
+	r = _cmocka_run_group_tests("crash while an image is converted in place", tests, N_ACTS, NULL, NULL);
+	vd_key_free(old_key);
+	vd_key_free(new_key);
+	return vd_tempdir_leave(&folder) < 0 ? 1 : r;
+}
