@@ -156,6 +156,74 @@ static int raw_check(void *st, struct vd_check *c, struct vd_error *e)
 
 static const struct vd_repair_ops raw_repair = { .check = raw_check };
 
+/* ---- as it comes ------------------------------------------------------------------------------------------ */
+
+#define PIECE (1u << 20)
+
+struct raw_incoming {
+	struct vd_feed *in;
+	uint64_t size;
+};
+
+/* What is cut off looks like what is shorter: only who knows the size can tell. */
+static int raw_incoming_open(void *st, struct vd_feed *in, uint64_t size, struct vd_error *e)
+{
+	struct raw_incoming *s = st;
+
+	s->in = in;
+	s->size = size;
+	if (size != UINT64_MAX || vd_feed_size(in, &s->size))
+		return 0;
+	vd_fail(e, VD_EARG, "%s: how large a raw disk is cannot be told before it has come", vd_feed_name(in));
+	return vd_hint(e, VD_EARG, "say so: -o size=SIZE");
+}
+
+static void raw_incoming_describe(const void *st, struct vd_incoming_info *i)
+{
+	const struct raw_incoming *s = st;
+
+	*i = (struct vd_incoming_info){ .size = s->size, .unit_max = PIECE, .host_max = PIECE };
+}
+
+static int raw_incoming_next(void *st, struct vd_run *r, struct vd_error *e)
+{
+	struct raw_incoming *s = st;
+	uint64_t at = vd_feed_at(s->in), len = vd_min_u64(PIECE, s->size - at);
+	struct vd_bytes more;
+	int ret;
+
+	*r = (struct vd_run){ .guest_off = at, .len = len, .where = VD_DATA, .host_off = at, .host_len = len };
+	if (len)
+		return 0;
+	ret = vd_feed_peek(s->in, 1, &more, e);
+	if (ret < 0 || !more.len)
+		return ret;
+	return vd_fail(e, VD_EARG, "%s: more came than the %llu bytes of the disk", vd_feed_name(s->in),
+		       (unsigned long long)s->size);
+}
+
+static int raw_incoming_take(void *st, struct vd_run *r, uint8_t *buf, struct vd_error *e)
+{
+	struct raw_incoming *s = st;
+	uint64_t got;
+	int ret = vd_feed_take(s->in, buf, r->host_len, &got, e);
+
+	if (ret < 0 || got == r->host_len)
+		return ret;
+	vd_fail_at(e, VD_ECORRUPT, vd_feed_at(s->in), "%s: the disk is cut off: only the first %llu of %llu bytes of it came",
+		   vd_feed_name(s->in), (unsigned long long)vd_feed_at(s->in), (unsigned long long)s->size);
+	return vd_hint(e, VD_ECORRUPT, "see what ended the program that writes, or whether the size is right");
+}
+
+static const struct vd_incoming_ops raw_incoming_ops = {
+	.state_size = sizeof(struct raw_incoming),
+	.open = raw_incoming_open,
+	.close = raw_close,
+	.describe = raw_incoming_describe,
+	.next = raw_incoming_next,
+	.take = raw_incoming_take,
+};
+
 const struct vd_format vd_format_raw = {
 	.name = "raw",
 	.state_size = sizeof(struct raw_state),
@@ -173,4 +241,5 @@ const struct vd_format vd_format_raw = {
 	.resize = raw_resize,
 	.forecast = raw_forecast,
 	.repair = &raw_repair,
+	.incoming = &raw_incoming_ops,
 };

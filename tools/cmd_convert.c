@@ -28,6 +28,7 @@ static const char *const examples[] = {
 	"vdisk convert --for=azure disk.qcow2 disk.vhd",
 	"vdisk convert -O ova disk.qcow2 machine.ova",
 	"vdisk convert -c -O vmdk disk.qcow2 - | ssh host 'cat > disk.vmdk'",
+	"curl -s https://example.org/disk.vmdk | vdisk convert -O qcow2 - disk.qcow2",
 	NULL,
 };
 
@@ -58,7 +59,7 @@ const struct verb verb_convert = {
 	.summary = "copy a disk into a new image of another format",
 	.about = "Copies the disk in IMAGE, with what its backing files add, into the new image OUT. Holes and zeros "
 		 "take no room in OUT where its format allows. OUT is encrypted only if a new key or --encrypt says so. "
-		 "- is standard output, for raw, luks, and vmdk with -c.",
+		 "For OUT, - is standard output (raw, luks, vmdk with -c); for IMAGE, standard input (vmdk streams, raw).",
 	.groups = groups,
 	.examples = examples,
 	.run = run,

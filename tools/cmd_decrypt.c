@@ -34,7 +34,7 @@ static int judge(const struct transfer *t, struct vd_error *e)
 	}
 	if (t->from_is_encrypted)
 		return 0;
-	fail(e, VD_EFAILED, "%s: is not encrypted", t->s->operands[0]);
+	fail(e, VD_EFAILED, "%s: is not encrypted", t->in_name);
 	return fail_hint(e, VD_EFAILED, "to copy it into another format: vdisk convert");
 }
 

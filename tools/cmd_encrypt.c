@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vdisk encrypt: copies a disk that is in clear into a new, encrypted image. */
 #include "fail.h"
+#include "output.h"
 #include "inplace.h"
 #include "source.h"
 #include "transfer.h"
@@ -24,6 +25,7 @@ static const char *const examples[] = {
 	"vdisk encrypt disk.raw disk.qcow2",
 	"vdisk encrypt --passphrase-file pw -O raw --type luks2 disk.qcow2 disk.luks",
 	"vdisk encrypt --passphrase-command 'pass show vm/web' web.qcow2 web-enc.qcow2",
+	"cat disk.vmdk | vdisk encrypt --key-file key - disk.qcow2",
 	NULL,
 };
 
@@ -50,7 +52,7 @@ static int copy(struct settings *s, struct vd_error *e)
 		.s = s, .label = "encrypt", .format = s->target_format ? s->target_format : "qcow2",
 		.credential = CREDENTIAL_KEY, .encrypt = true,
 	};
-	int r = refuse_encrypted(s, e);
+	int r = output_is_stream(s->operands[0]) ? 0 : refuse_encrypted(s, e);
 
 	if (r == 0)
 		r = transfer_open(&t, e);

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fail.h"
 #include "signals.h"
@@ -130,6 +131,37 @@ int source_open_writable(const struct settings *s, const char *path, const char 
 			 struct vd_image **out, struct vd_error *e)
 {
 	return open_unlocked(s, path, format, VD_OPEN_WRITE, keys, out, e);
+}
+
+static bool takes_stdin(const struct secret_sources *keys)
+{
+	for (size_t i = 0; i < keys->n; i++)
+		if (!strcmp(keys->at[i].value, keys->at[i].kind == SECRET_PASSPHRASE_FD ? "0" : "-"))
+			return true;
+	return false;
+}
+
+static int judge_stream(const struct settings *s, struct vd_error *e)
+{
+	if (isatty(STDIN_FILENO)) {
+		fail(e, VD_EARG, "a disk is not read from a terminal");
+		return fail_hint(e, VD_EARG, "give standard input a pipe or a file; a file of that name is ./-");
+	}
+	if (takes_stdin(&s->keys) || takes_stdin(&s->new_keys))
+		return fail(e, VD_EARG, "standard input is either the disk or the key");
+	if (s->snapshot || s->disk)
+		return fail(e, VD_EARG, "what comes by standard input has neither snapshots nor several disks");
+	return 0;
+}
+
+int source_open_stream(const struct settings *s, const char *name, struct vd_incoming **out, struct vd_error *e)
+{
+	struct vd_incoming_opts o = { .struct_size = sizeof(o), .format = s->format, .size = s->made.size };
+	int r = judge_stream(s, e);
+
+	if (r == 0)
+		r = vd_incoming_open(STDIN_FILENO, name, &o, out, e);
+	return r == VD_ECANCELLED && signals_stop() ? signals_check(e) : r;
 }
 
 int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e)

@@ -28,6 +28,11 @@ int source_open(const struct settings *s, const char *path, const char *format, 
 /* The same for writing. */
 int source_open_writable(const struct settings *s, const char *path, const char *format, struct keys *keys,
 			 struct vd_image **out, struct vd_error *e);
+/*
+ * Standard input as an image that comes once: judged by what the options ask of it, then opened, which waits for its first
+ * bytes.
+ */
+int source_open_stream(const struct settings *s, const char *name, struct vd_incoming **out, struct vd_error *e);
 int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e);
 
 /* Adds the folder of the file that `image` is to refer to as `name` (NULL: none) to what is allowed: whoever names it in the command allows it. */

@@ -83,6 +83,8 @@ static int judge_output(const struct settings *s, const char *in, const char *ou
 
 	if (output_is_stream(out))
 		return output_judge_stream(e);
+	if (output_is_stream(in))
+		return output_judge(s, out, e);
 	/* In this order: "--force" would be bad advice where the output is the input. */
 	r = output_is_not_file(out, in, e);
 	return r < 0 ? r : output_judge(s, out, e);
@@ -95,13 +97,15 @@ int transfer_open(struct transfer *t, struct vd_error *e)
 	int r;
 
 	t->to_stream = output_is_stream(out);
-	t->in_name = in;
+	t->in_name = output_is_stream(in) ? "standard input" : in;
 	t->out_name = t->to_stream ? "standard output" : out;
 	if (t->to_stream)
 		ui_give_up_stdout();
 	r = judge_request(t, e);
 	if (r == 0)
 		r = judge_output(s, in, out, e);
+	if (r == 0 && output_is_stream(in))
+		return source_open_stream(s, t->in_name, &t->incoming, e);
 	if (r == 0)
 		r = verify_package(in, e);
 	if (r == 0)
@@ -142,6 +146,9 @@ static int check_room(const struct transfer *t, uint64_t size, struct vd_error *
 
 	if (t->s->no_space_check || t->s->compress || t->to_stream)
 		return 0;
+	/* How much of a disk that comes is zeros, nobody knows. */
+	if (t->incoming && !is_container)
+		return 0;
 	if (!is_container)
 		r = data_bytes(t->from, &bytes, e);
 	return r < 0 ? r : output_has_room(t->s->operands[1], bytes + (t->encrypt ? HEADER_MAX : 0), e);
@@ -151,7 +158,7 @@ static int size_of_output(const struct transfer *t, uint64_t *size, struct vd_er
 {
 	uint64_t wanted = t->s->made.size;
 
-	*size = vd_image_size(t->from);
+	*size = t->incoming ? vd_incoming_size(t->incoming) : vd_image_size(t->from);
 	if (wanted && wanted < *size)
 		return fail(e, VD_EARG, "size: the disk has %llu bytes, and %llu are wanted", (unsigned long long)*size,
 			    (unsigned long long)wanted);
@@ -186,7 +193,9 @@ static int copy(struct transfer *t, struct vd_image *to, struct result *res, str
 	struct vd_job job = progress_start(t->s, t->label);
 	int r = signals_check(e);
 
-	if (r == 0)
+	if (r == 0 && t->incoming)
+		r = vd_incoming_copy(t->incoming, to, t->s->compress, &job, &res->outcome, e);
+	else if (r == 0)
 		r = vd_image_copy(t->from, to, t->s->compress, &job, &res->outcome, e);
 	if (r == 0)
 		r = vd_image_commit(to, e);
@@ -226,7 +235,7 @@ static void print_summary(const struct transfer *t, const struct result *res)
 static void tell(const struct transfer *t, const struct result *res)
 {
 	if (res->outcome.packed_in_clear)
-		ui_warn("%s: %s of this encrypted disk were compressed, and so stored in clear", t->s->operands[0],
+		ui_warn("%s: %s of this encrypted disk were compressed, and so stored in clear", t->in_name,
 			size_show((double)res->outcome.packed_in_clear).s);
 	if (t->s->force_share)
 		ui_note("read while another process may have been writing: the output may be inconsistent");
@@ -273,5 +282,6 @@ int transfer_run(struct transfer *t, struct vd_error *e)
 void transfer_end(struct transfer *t)
 {
 	vd_image_abort(t->from);
+	vd_incoming_free(t->incoming);
 	secrets_free(&t->keys);
 }

@@ -16,6 +16,7 @@ struct transfer {
 	const char *in_name, *out_name; /* for messages */
 	bool to_stream;                 /* standard output takes the disk */
 	struct vd_image *from;
+	struct vd_incoming *incoming;   /* instead of it: standard input has the disk */
 	struct keys keys;
 	bool from_is_encrypted;         /* any layer of it */
 };

@@ -152,4 +152,5 @@ const struct vd_format vd_format_vmdk = {
 	.resize = vd_vmdk_resize,
 	.shift = vd_vmdk_shift,
 	.repair = &vd_vmdk_repair_ops,
+	.incoming = &vd_vmdk_incoming_ops,
 };

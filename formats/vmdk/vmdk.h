@@ -69,7 +69,7 @@
 #define VMDK_FLAGS_INCOMPATIBLE UINT32_C(0xffff0000)
 #define VMDK_GD_AT_END          UINT64_MAX
 
-enum vd_vmdk_marker { VMDK_MARKER_EOS, VMDK_MARKER_GT, VMDK_MARKER_GD, VMDK_MARKER_FOOTER };
+enum vd_vmdk_marker { VMDK_MARKER_EOS, VMDK_MARKER_GT, VMDK_MARKER_GD, VMDK_MARKER_FOOTER, VMDK_MARKER_PROGRESS };
 #define VMDK_MARKER_LEN         12              /* lba and size, before a grain */
 
 #define VMDK_CID_NONE           UINT32_C(0xffffffff)
@@ -194,9 +194,21 @@ int vd_vmdk_to_utf8(const char *encoding, struct vd_bytes text, char **out, stru
 /* vmdk_sparse.c: headers of extents with tables. Finds out the kind by the magic; judges all sizes by the file's. */
 int vd_vmdk_sparse_read(struct vd_io *io, enum vd_vmdk_kind *kind, struct vd_vmdk_sparse *sp,
 			struct vd_error *e) VD_MUST_CHECK;
+/* The header of a hosted sparse extent: decoded; judged by itself; its sizes into sp. */
+void vd_vmdk_header_get(const uint8_t *raw, struct vd_vmdk_header *h);
+int vd_vmdk_header_judge(const struct vd_vmdk_header *h, struct vd_error *e) VD_MUST_CHECK;
+int vd_vmdk_header_apply(const struct vd_vmdk_header *h, struct vd_vmdk_sparse *sp, struct vd_error *e) VD_MUST_CHECK;
+/* Judges where the descriptor is, and keeps tables from there. */
+int vd_vmdk_header_place(const struct vd_vmdk_header *h, uint64_t file_size, struct vd_vmdk_sparse *sp,
+			 struct vd_error *e) VD_MUST_CHECK;
+bool vd_vmdk_header_is_footers(const struct vd_vmdk_header *h, const struct vd_vmdk_header *footer);
+/* Of `size` bytes of disk the first `sound` are there, up to sound_to of the file, which ends at file_end. VD_ECORRUPT. */
+int vd_vmdk_cut_off(struct vd_error *e, uint64_t file_end, uint64_t sound_to, uint64_t sound, uint64_t size);
 /* [off, off+len) touches what is no table and no grain. */
 bool vd_vmdk_overlaps(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t len);
 
+/* What of an embedded descriptor counts is that it is one extent's. */
+int vd_vmdk_judge_embedded(const struct vd_vmdk_descriptor *d, struct vd_error *e) VD_MUST_CHECK;
 /* vmdk_open.c: the extents that the descriptor lists, or the file itself. */
 int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e);
 
@@ -244,6 +256,23 @@ int vd_vmdk_resize(void *st, uint64_t size, struct vd_error *e);
 int vd_vmdk_create(const struct vd_create *c, struct vd_error *e);
 int vd_vmdk_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 void vd_vmdk_header_put(uint8_t *raw, const struct vd_vmdk_header *h);
+
+/*
+ * A compressed grain may come out larger than it went in. What a writer of deflate can lose at worst is an eighth (all
+ * literals of nine bits); its frame says the true length.
+ */
+static inline uint64_t vd_vmdk_packed_max(const struct vd_vmdk_sparse *sp)
+{
+	return sp->grain + sp->grain / 8 + 4096;
+}
+/* By the first two bytes: grains of vmdktool and others are raw deflate, as the specification has it; VMware's are framed. */
+static inline enum vd_codec_kind vd_vmdk_codec_of(const uint8_t *p)
+{
+	return (p[0] & 0x0f) == 8 && (p[0] << 8 | p[1]) % 31 == 0 ? VD_CODEC_ZLIB : VD_CODEC_DEFLATE12;
+}
+
+/* vmdk_incoming.c: stream-optimized disks, read as they come. */
+extern const struct vd_incoming_ops vd_vmdk_incoming_ops;
 
 /* vmdk_stream.c: stream-optimized disks, made by one copy. */
 /* An empty one, whole. */

@@ -82,15 +82,6 @@ static int walk_flat(struct walk *w, const struct vd_vmdk_extent *x, uint64_t en
 
 /* ---- tables ---------------------------------------------------------------------------------------------- */
 
-/*
- * A compressed grain may come out larger than it went in. What a writer of deflate can lose at worst is an eighth (all
- * literals of nine bits); frame() says the true length.
- */
-static uint64_t packed_max(const struct vd_vmdk_sparse *sp)
-{
-	return sp->grain + sp->grain / 8 + 4096;
-}
-
 static void add_packed(struct walk *w, const struct vd_vmdk_extent *x, uint64_t grain_off, uint64_t host_off,
 		       uint64_t end)
 {
@@ -100,7 +91,7 @@ static void add_packed(struct walk *w, const struct vd_vmdk_extent *x, uint64_t 
 	add(w, &(struct vd_run){
 		.guest_off = w->at, .len = end - w->at, .where = VD_PACKED, .codec = VD_CODEC_ZLIB, .file = x->file,
 		.frame = sp->flags & VMDK_FLAG_MARKERS ? VMDK_MARKER_LEN : LONE_FRAME,
-		.host_off = host_off, .host_len = vd_min_u64(left, packed_max(sp)),
+		.host_off = host_off, .host_len = vd_min_u64(left, vd_vmdk_packed_max(sp)),
 		.unit_off = grain_off, .unit_len = sp->grain,
 		/* Some writers pack of the last grain only what the disk has. */
 		.unit_least = inside < sp->grain ? inside : 0,
@@ -213,12 +204,6 @@ int vd_vmdk_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_
 	return 0;
 }
 
-/* Grains of vmdktool and others are raw deflate, as the specification has it; VMware's are framed. */
-static bool is_zlib(const uint8_t *p)
-{
-	return (p[0] & 0x0f) == 8 && (p[0] << 8 | p[1]) % 31 == 0;
-}
-
 int vd_vmdk_frame(void *st, struct vd_run *r, struct vd_bytes head, struct vd_error *e)
 {
 	struct vd_vmdk *s = st;
@@ -227,7 +212,8 @@ int vd_vmdk_frame(void *st, struct vd_run *r, struct vd_bytes head, struct vd_er
 	uint32_t size;
 
 	if (head.len < r->frame + 2u)
-		return vd_vmdk_corrupt(s, r->file, e, r->host_off, "a compressed grain is cut off by the end of the file");
+		return vd_vmdk_corrupt(s, r->file, e, r->host_off, "the file is cut off: the grain of guest offset %" PRIu64
+				       " would end behind it", r->unit_off);
 	if (r->frame == VMDK_MARKER_LEN && vd_get_le64(head.p) != lba)
 		return vd_vmdk_corrupt(s, r->file, e, r->host_off, "the grain of sector %" PRIu64 " is marked as that of %" PRIu64,
 				       lba, vd_get_le64(head.p));
@@ -236,7 +222,6 @@ int vd_vmdk_frame(void *st, struct vd_run *r, struct vd_bytes head, struct vd_er
 		return vd_vmdk_corrupt(s, r->file, e, r->host_off, "a compressed grain claims %" PRIu32 " bytes, there are at most %zu",
 				       size, head.len - r->frame);
 	r->host_len = r->frame + size;
-	if (!is_zlib(head.p + r->frame))
-		r->codec = VD_CODEC_DEFLATE12;
+	r->codec = vd_vmdk_codec_of(head.p + r->frame);
 	return 0;
 }

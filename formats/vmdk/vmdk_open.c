@@ -151,14 +151,12 @@ static int add_lines(struct vd_vmdk *s, struct vd_error *e)
 }
 
 /* The descriptor inside an extent is that extent's: its name there may be an old one. */
-static int judge_embedded(struct vd_vmdk *s, struct vd_vmdk_extent *x, struct vd_error *e)
+int vd_vmdk_judge_embedded(const struct vd_vmdk_descriptor *d, struct vd_error *e)
 {
-	if (s->d.n_lines > 1)
-		return vd_fail(e, VD_EUNSUPPORTED, "the descriptor inside the extent lists %zu extents", s->d.n_lines);
-	if (s->d.n_lines && s->d.lines[0].kind != VMDK_SPARSE)
+	if (d->n_lines > 1)
+		return vd_fail(e, VD_EUNSUPPORTED, "the descriptor inside the extent lists %zu extents", d->n_lines);
+	if (d->n_lines && d->lines[0].kind != VMDK_SPARSE)
 		return vd_fail(e, VD_ECORRUPT, "the descriptor inside the extent does not describe it");
-	if (s->d.n_lines)
-		x->access = s->d.lines[0].access;
 	return 0;
 }
 
@@ -181,7 +179,11 @@ static int open_sparse(struct vd_vmdk *s, struct vd_io *io, struct vd_error *e)
 		return 0;
 	s->is_embedded = true;
 	r = parse_at(s, io, x->sp.desc_off, x->sp.desc_len, false, e);
-	return r < 0 ? r : judge_embedded(s, x, e);
+	if (r == 0)
+		r = vd_vmdk_judge_embedded(&s->d, e);
+	if (r == 0 && s->d.n_lines)
+		x->access = s->d.lines[0].access;
+	return r;
 }
 
 static int open_descriptor(struct vd_vmdk *s, struct vd_io *io, struct vd_error *e)

@@ -59,7 +59,7 @@ static bool is_inside(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t le
 
 /* ---- hosted sparse --------------------------------------------------------------------------------------- */
 
-static void decode_hosted(const uint8_t *raw, struct vd_vmdk_header *h)
+void vd_vmdk_header_get(const uint8_t *raw, struct vd_vmdk_header *h)
 {
 	struct vd_reader r = vd_reader_of(raw + 4, VMDK_HEADER_LEN - 4);
 
@@ -79,7 +79,7 @@ static void decode_hosted(const uint8_t *raw, struct vd_vmdk_header *h)
 	h->compression = vd_read_le16(&r);
 }
 
-static int judge_hosted(const struct vd_vmdk_header *h, struct vd_error *e)
+int vd_vmdk_header_judge(const struct vd_vmdk_header *h, struct vd_error *e)
 {
 	uint32_t unknown = h->flags & VMDK_FLAGS_INCOMPATIBLE & ~(VMDK_FLAG_COMPRESSED | VMDK_FLAG_MARKERS);
 
@@ -97,17 +97,51 @@ static int judge_hosted(const struct vd_vmdk_header *h, struct vd_error *e)
 	return 0;
 }
 
+/* What the header says of sizes. */
+int vd_vmdk_header_apply(const struct vd_vmdk_header *h, struct vd_vmdk_sparse *sp, struct vd_error *e)
+{
+	int r = set_geometry(sp, h->capacity, h->grain, h->entries, GTES_HOSTED_MAX, 4, e);
+
+	if (r < 0)
+		return r;
+	sp->version = h->version;
+	sp->flags = h->flags;
+	sp->unclean = h->unclean;
+	if (!bytes_of(h->overhead, &sp->overhead))
+		sp->overhead = 0;
+	if (h->flags & VMDK_FLAG_COMPRESSED && sp->grain > VMDK_PACKED_GRAIN_MAX)
+		return vd_fail_at(e, VD_EUNSUPPORTED, 20, "compressed grains of %" PRIu64 " bytes are too large", sp->grain);
+	return 0;
+}
+
+/* Everything but where the directory is, which the first header of a stream does not know. */
+bool vd_vmdk_header_is_footers(const struct vd_vmdk_header *h, const struct vd_vmdk_header *footer)
+{
+	return h->version == footer->version && h->flags == footer->flags && h->capacity == footer->capacity &&
+	       h->grain == footer->grain && h->desc_off == footer->desc_off && h->desc_len == footer->desc_len &&
+	       h->entries == footer->entries && footer->gd_off != VMDK_GD_AT_END;
+}
+
+int vd_vmdk_cut_off(struct vd_error *e, uint64_t file_end, uint64_t sound_to, uint64_t sound, uint64_t size)
+{
+	vd_fail_at(e, VD_ECORRUPT, file_end, "the stream-optimized disk is cut off: its end is missing, and only the first %"
+		   PRIu64 " of %" PRIu64 " bytes of the disk are all there, in the first %" PRIu64 " bytes of the file",
+		   vd_min_u64(sound, size), size, sound_to);
+	return vd_hint(e, VD_ECORRUPT, "copy or download the file again");
+}
+
 /*
  * Goes through a stream without a footer, marker by marker: how much of the disk its grains are, up to the first that is not
  * all there. Ends with the file, because each step is at least a sector.
  */
 static int measure_stream(struct vd_io *io, uint64_t file_size, const struct vd_vmdk_header *h, uint64_t *sound,
-			  struct vd_error *e)
+			  uint64_t *sound_to, struct vd_error *e)
 {
 	uint64_t at = vd_max_u64(vd_min_u64(h->overhead, VMDK_SECTORS_MAX), 1) * VMDK_SECTOR;
 	uint8_t raw[16];
 
 	*sound = 0;
+	*sound_to = vd_min_u64(at, file_size);
 	while (vd_range_inside(at, sizeof(raw), file_size)) {
 		int r = vd_io_pread(io, raw, sizeof(raw), at, e);
 		uint64_t value = vd_get_le64(raw), len = vd_get_le32(raw + 8);
@@ -121,8 +155,10 @@ static int measure_stream(struct vd_io *io, uint64_t file_size, const struct vd_
 		len = len ? VMDK_MARKER_LEN + len : VMDK_SECTOR + value * VMDK_SECTOR;
 		if (!vd_range_inside(at, len, file_size))
 			return 0;
-		if (vd_get_le32(raw + 8))
+		if (vd_get_le32(raw + 8)) {
 			*sound = (vd_min_u64(value, h->capacity) + h->grain) * VMDK_SECTOR;
+			*sound_to = at + len;
+		}
 		at += vd_round_up(len, VMDK_SECTOR);
 	}
 	return 0;
@@ -130,14 +166,12 @@ static int measure_stream(struct vd_io *io, uint64_t file_size, const struct vd_
 
 static int cut_off(struct vd_io *io, uint64_t file_size, const struct vd_vmdk_header *h, struct vd_error *e)
 {
-	uint64_t sound = 0, capacity = vd_min_u64(h->capacity, VMDK_SECTORS_MAX) * VMDK_SECTOR;
-	int r = h->grain > VMDK_GRAIN_MAX ? 0 : measure_stream(io, file_size, h, &sound, e);
+	uint64_t sound = 0, to = 0, capacity = vd_min_u64(h->capacity, VMDK_SECTORS_MAX) * VMDK_SECTOR;
+	int r = h->grain > VMDK_GRAIN_MAX ? 0 : measure_stream(io, file_size, h, &sound, &to, e);
 
-	if (r < 0)
-		return r;
-	vd_fail_at(e, VD_ECORRUPT, file_size, "the stream-optimized disk is cut off: its footer is missing, and only the first %"
-		   PRIu64 " of %" PRIu64 " bytes of the disk are all there", vd_min_u64(sound, capacity), capacity);
-	return vd_hint(e, VD_ECORRUPT, "copy or download the file again");
+	if (r == VD_EAGAIN)
+		return vd_fail_at(e, VD_ECORRUPT, file_size, "the stream-optimized disk is cut off: its end is missing");
+	return r < 0 ? r : vd_vmdk_cut_off(e, file_size, to, sound, capacity);
 }
 
 /* The header that counts is the footer when tables follow the grains. */
@@ -155,13 +189,11 @@ static int read_footer(struct vd_io *io, uint64_t file_size, struct vd_vmdk_head
 		return r;
 	if (!at || vd_get_le32(raw) != VMDK_MAGIC)
 		return cut_off(io, file_size, h, e);
-	decode_hosted(raw, h);
-	r = judge_hosted(h, e);
+	vd_vmdk_header_get(raw, h);
+	r = vd_vmdk_header_judge(h, e);
 	if (r < 0)
 		return r;
-	if (h->version != first.version || h->flags != first.flags || h->capacity != first.capacity ||
-	    h->grain != first.grain || h->desc_off != first.desc_off || h->desc_len != first.desc_len ||
-	    h->entries != first.entries || h->gd_off == VMDK_GD_AT_END)
+	if (!vd_vmdk_header_is_footers(&first, h))
 		return vd_fail_at(e, VD_ECORRUPT, at, "header and footer of the stream-optimized disk contradict each other");
 	return 0;
 }
@@ -176,6 +208,12 @@ static int set_descriptor(struct vd_vmdk_sparse *sp, const struct vd_vmdk_header
 				  h->desc_len, h->desc_off);
 	add_area(sp, sp->desc_off, sp->desc_len);
 	return 0;
+}
+
+int vd_vmdk_header_place(const struct vd_vmdk_header *h, uint64_t file_size, struct vd_vmdk_sparse *sp, struct vd_error *e)
+{
+	add_area(sp, 0, VMDK_HEADER_LEN);
+	return set_descriptor(sp, h, file_size, e);
 }
 
 /* Either directory will do; the second stands in for the first. */
@@ -208,23 +246,15 @@ static int read_hosted(const uint8_t *raw, struct vd_io *io, uint64_t file_size,
 	struct vd_vmdk_header h;
 	int r;
 
-	decode_hosted(raw, &h);
-	r = judge_hosted(&h, e);
+	vd_vmdk_header_get(raw, &h);
+	r = vd_vmdk_header_judge(&h, e);
 	if (r == 0 && h.gd_off == VMDK_GD_AT_END)
 		r = read_footer(io, file_size, &h, e);
 	if (r == 0)
-		r = set_geometry(sp, h.capacity, h.grain, h.entries, GTES_HOSTED_MAX, 4, e);
+		r = vd_vmdk_header_apply(&h, sp, e);
 	if (r < 0)
 		return r;
-	sp->version = h.version;
-	sp->flags = h.flags;
-	sp->unclean = h.unclean;
-	if (!bytes_of(h.overhead, &sp->overhead))
-		sp->overhead = 0;
-	if (h.flags & VMDK_FLAG_COMPRESSED && sp->grain > VMDK_PACKED_GRAIN_MAX)
-		return vd_fail_at(e, VD_EUNSUPPORTED, 20, "compressed grains of %" PRIu64 " bytes are too large", sp->grain);
-	add_area(sp, 0, VMDK_HEADER_LEN);
-	r = set_descriptor(sp, &h, file_size, e);
+	r = vd_vmdk_header_place(&h, file_size, sp, e);
 	return r < 0 ? r : set_directories(sp, &h, file_size, e);
 }
 

@@ -231,6 +231,12 @@ static int read_entries(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint6
 	return vd_meta_read(s->meta, x->file, *at, raw, n * sp->entry_size, meta_flags, e);
 }
 
+/* Streams grow at their end alone: what would lie behind it was there once. */
+static bool is_cut_off(const struct vd_vmdk_extent *x, uint64_t entry)
+{
+	return x->sp.flags & VMDK_FLAG_COMPRESSED && entry <= UINT32_MAX && entry * VMDK_SECTOR >= atomic_load(&x->sp.host_end);
+}
+
 int vd_vmdk_grains(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t at, uint64_t n, unsigned meta_flags,
 		   struct vd_vmdk_grain *grains, struct vd_error *e)
 {
@@ -245,7 +251,10 @@ int vd_vmdk_grains(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t a
 		if (decode_grain(x, entry, &grains[i]))
 			continue;
 		r = grain_by_redundant(s, x, at + i * sp->grain, meta_flags, &grains[i]);
-		if (r < 0 && r != VD_EAGAIN)
+		if (r < 0 && r != VD_EAGAIN && is_cut_off(x, entry))
+			r = vd_vmdk_corrupt(s, x->file, e, atomic_load(&sp->host_end), "the file is cut off: the grain of guest offset %"
+					    PRIu64 " would lie at %" PRIu64, x->start + at + i * sp->grain, entry * VMDK_SECTOR);
+		else if (r < 0 && r != VD_EAGAIN)
 			r = vd_vmdk_corrupt(s, x->file, e, entry_off + i * sp->entry_size, "the grain of guest offset %" PRIu64
 					    " cannot be where the table says: entry %#" PRIx64,
 					    x->start + at + i * sp->grain, entry);

@@ -20,6 +20,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/base/secret.h"
+#include "libvdisk/core/incoming.h"
 #include "libvdisk/core/job.h"
 #include "libvdisk/core/walk.h"
 #include "libvdisk/io/sink.h"
@@ -40,6 +41,7 @@ enum zeros {
 struct piece {
 	uint64_t off, len;              /* len 0: there are no more */
 	uint64_t ticket;
+	uint64_t again;                 /* bytes that were passed over as zeros, and come after all */
 	bool is_zero;
 };
 
@@ -53,6 +55,8 @@ struct turns {
 
 struct copy {
 	struct vd_image *src, *dst;
+	struct vd_incoming *in;         /* instead of src */
+	struct vd_intake_rules rules;
 	bool packs, wipes;
 	enum zeros zeros;
 	uint32_t granule;               /* zeros are looked for in units of this */
@@ -82,6 +86,7 @@ struct store {
 
 struct worker {
 	struct copy *c;
+	struct vd_intake intake;        /* of a source that comes */
 	uint8_t *buf, *packed;
 	struct part *parts;
 	struct store *stores;           /* one a part, and more where a driver serves a part in pieces */
@@ -210,15 +215,61 @@ static int plan_next(struct copy *c, struct piece *p, struct vd_error *e)
 	return 0;
 }
 
+/* Zeros up to `end`, where nothing came, if they have to be made. */
+static void plan_gap(struct copy *c, struct piece *p, uint64_t end)
+{
+	bool by_call = c->zeros == ZEROS_BY_CALL;
+	uint64_t max = by_call ? ZERO_PIECE : c->piece_max;
+
+	if (c->zeros == ZEROS_ARE_THERE) {
+		atomic_fetch_add(&c->crew.done, end - c->at);
+		c->at = end;
+		return;
+	}
+	*p = (struct piece){ .off = c->at, .len = vd_min_u64(end - c->at, max), .is_zero = by_call };
+	c->at += p->len;
+}
+
+/* The same of what comes, which the worker takes along. */
+static int plan_incoming(struct worker *w, struct piece *p, struct vd_error *e)
+{
+	struct copy *c = w->c;
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&c->plan);
+	uint64_t next;
+	int r = vd_incoming_ahead(c->in, &c->rules, &next, e);
+
+	*p = (struct piece){ 0 };
+	w->intake.n_runs = w->intake.len = 0;
+	if (r < 0)
+		return r;
+	if (vd_min_u64(next, c->dst->size) > c->at)
+		plan_gap(c, p, vd_min_u64(next, c->dst->size));
+	if (!p->len && next != UINT64_MAX) {
+		r = vd_incoming_take(c->in, &c->rules, &w->intake, e);
+		if (r < 0)
+			return r;
+		*p = (struct piece){ .off = w->intake.off, .len = w->intake.len };
+		if (p->off < c->at)
+			p->again = vd_min_u64(p->len, c->at - p->off);
+		c->at = vd_max_u64(c->at, p->off + p->len);
+	}
+	if (p->len)
+		p->ticket = c->n_tickets++;
+	return 0;
+}
+
 /* ---- one piece -------------------------------------------------------------------------------------------- */
 
 /* Past the source's end there are zeros; so there are past the piece's, up to the end of its last unit. */
 static int read_piece(struct worker *w, const struct piece *p, struct vd_error *e)
 {
 	struct vd_image *src = w->c->src;
-	size_t inside = p->off >= src->size ? 0 : vd_min_u64(p->len, src->size - p->off);
+	uint64_t size = src ? src->size : p->off + w->intake.len;
+	size_t inside = p->off >= size ? 0 : vd_min_u64(p->len, size - p->off);
 
 	memset(w->buf + inside, 0, vd_round_up(p->len, w->c->granule) - inside);
+	if (!src)
+		return vd_incoming_unpack(w->c->in, &w->intake, w->buf, e);
 	return inside ? vd_image_pread(src, w->buf, inside, p->off, e) : 0;
 }
 
@@ -395,7 +446,7 @@ static int copy_piece(struct worker *w, const struct piece *p, struct vd_error *
 	if (r == 0)
 		r = vd_write_relieve(c->dst, e);
 	if (r == 0)
-		atomic_fetch_add(&c->crew.done, p->len);
+		atomic_fetch_add(&c->crew.done, p->len - p->again);
 	return r;
 }
 
@@ -409,6 +460,8 @@ static int worker_init(struct worker *w, struct copy *c, struct vd_error *e)
 	r = vd_alloc_buffer(c->piece_max, &w->buf, e);
 	if (r == 0)
 		r = vd_alloc(c->piece_max / c->granule, sizeof(*w->parts), &w->parts, e);
+	if (r == 0 && c->in)
+		r = vd_intake_init(&w->intake, c->in, c->piece_max, e);
 	if (r == 0 && c->packs)
 		r = vd_alloc_buffer(c->piece_max / c->granule * vd_write_pack_room(c->dst), &w->packed, e);
 	return r;
@@ -422,6 +475,7 @@ static void worker_fini(struct worker *w)
 	free(w->packed);
 	free(w->parts);
 	free(w->stores);
+	vd_intake_fini(&w->intake);
 }
 
 static int work(void *ctx, struct vd_error *e)
@@ -432,7 +486,7 @@ static int work(void *ctx, struct vd_error *e)
 	int r = worker_init(&w, c, e);
 
 	while (r == 0 && !vd_crew_is_stopped(&c->crew)) {
-		r = plan_next(c, &p, e);
+		r = c->in ? plan_incoming(&w, &p, e) : plan_next(c, &p, e);
 		if (r < 0 || !p.len)
 			break;
 		r = copy_piece(&w, &p, e);
@@ -443,22 +497,26 @@ static int work(void *ctx, struct vd_error *e)
 
 static unsigned n_workers(const struct copy *c, const struct vd_job *job)
 {
-	uint64_t each = c->piece_max * (c->packs ? 2 : 1);
+	uint64_t each = c->piece_max * (c->packs + (c->in ? 1 : 0) + 1);
 
 	return vd_min_u64(vd_job_threads(job), vd_max_u64(MEMORY / each, 1));
 }
 
 /* ---- the job ---------------------------------------------------------------------------------------------- */
 
-static int judge(const struct vd_image *src, const struct vd_image *dst, bool compress, struct vd_error *e)
+static int judge(const struct copy *c, bool compress, struct vd_error *e)
 {
-	if (src == dst || !dst->fresh)
+	const struct vd_image *dst = c->dst;
+	uint64_t size = c->src ? c->src->size : vd_incoming_size(c->in);
+
+	if (c->src == dst || !dst->fresh)
 		return vd_fail(e, VD_EARG, "%s: a disk is copied into a new image that is not yet committed", dst->path);
-	if (dst->size < src->size)
+	if (dst->size < size)
 		return vd_fail(e, VD_EARG, "%s has %llu bytes, too few for the %llu of %s", dst->path,
-			       (unsigned long long)dst->size, (unsigned long long)src->size, src->path);
+			       (unsigned long long)dst->size, (unsigned long long)size,
+			       c->src ? c->src->path : vd_incoming_name(c->in));
 	/* A container is ciphertext before it is packed; a format that encrypts itself packs in clear. */
-	if (compress && dst->layer.encryption && !dst->layer.is_container) {
+	if (compress && dst->layer.encryption && !(dst->layer.is_container && dst->info.packs)) {
 		vd_fail(e, VD_EUNSUPPORTED, "%s: compressed and encrypted together is not possible", dst->path);
 		return vd_hint(e, VD_EUNSUPPORTED, "leave out one of them: compressed clusters would be stored in clear");
 	}
@@ -490,18 +548,33 @@ static bool has_cipher(const struct vd_image *img)
 	return false;
 }
 
+/* Where zeros are made, or units packed, a part that comes late would find its place taken. */
+static void shape_intake(struct copy *c)
+{
+	c->rules = (struct vd_intake_rules){
+		.align = c->packs ? c->granule : 1, .size = c->dst->size,
+		.in_order = c->packs || c->zeros != ZEROS_ARE_THERE || c->dst->sink,
+	};
+	c->rules.piece_max = vd_incoming_piece(c->in, PIECE, c->rules.align);
+	c->piece_max = vd_round_up(c->rules.piece_max, c->granule);
+}
+
 static void shape(struct copy *c)
 {
 	const struct vd_format_info *i = &c->dst->info;
 
 	c->zeros = zeros_of(c->dst);
-	c->in_order = i->packs_only || c->dst->sink;
+	/* What comes is not cut where units of the output are: nobody else may be at work on the same one. */
+	c->in_order = i->packs_only || c->dst->sink || c->in;
 	c->wipes = has_cipher(c->src) || has_cipher(c->dst);
 	if (c->packs)
 		c->granule = i->unit;
 	else
 		c->granule = vd_max_u64(i->fill_unit, c->zeros == ZEROS_BY_CALL ? PUNCH_GRANULE : VD_COPY_GRANULE);
-	c->piece_max = vd_round_up(vd_walk_piece(c->src, PIECE), c->granule);
+	if (c->in)
+		shape_intake(c);
+	else
+		c->piece_max = vd_round_up(vd_walk_piece(c->src, PIECE), c->granule);
 	c->crew = (struct vd_crew){ .phase = "convert", .total = c->dst->size, .work = work, .ctx = c };
 }
 
@@ -539,8 +612,8 @@ static void tell(const struct copy *c, struct vd_outcome *o)
 	o->changed = o->done && (is_on_device(c->dst) || c->dst->sink);
 }
 
-VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool compress, const struct vd_job *job,
-			    struct vd_outcome *outcome, struct vd_error *e)
+static int copy(const struct copy *of, bool compress, const struct vd_job *job, struct vd_outcome *outcome,
+		struct vd_error *e)
 {
 	vd_auto_free struct copy *c = NULL;
 	int r = vd_job_check(job, e);
@@ -548,20 +621,32 @@ VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool com
 	if (r == 0)
 		r = vd_job_clear_outcome(outcome, e);
 	if (r == 0)
-		r = judge(src, dst, compress, e);
+		r = judge(of, compress, e);
 	if (r == 0)
-		r = vd_alloc(1, sizeof(*c), &c, e);
+		r = vd_memdup(of, sizeof(*of), &c, e);
 	if (r < 0)
 		return r;
-	c->src = src;
-	c->dst = dst;
-	c->packs = compress || dst->info.packs_only;
+	c->packs = compress || c->dst->info.packs_only;
 	shape(c);
-	r = vd_walk_start(&c->walk, src, e);
+	r = c->in ? vd_incoming_begin(c->in, &c->crew.stopped, e) : vd_walk_start(&c->walk, c->src, e);
 	if (r == 0)
-		r = vd_write_start(dst, e);
+		r = vd_write_start(c->dst, e);
 	if (r == 0)
 		r = run(c, job, e);
+	if (c->in)
+		vd_incoming_pause(c->in);
 	tell(c, outcome);
 	return r;
+}
+
+VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool compress, const struct vd_job *job,
+			    struct vd_outcome *outcome, struct vd_error *e)
+{
+	return copy(&(struct copy){ .src = src, .dst = dst }, compress, job, outcome, e);
+}
+
+VD_PUBLIC int vd_incoming_copy(struct vd_incoming *in, struct vd_image *dst, bool compress, const struct vd_job *job,
+			       struct vd_outcome *outcome, struct vd_error *e)
+{
+	return copy(&(struct copy){ .in = in, .dst = dst }, compress, job, outcome, e);
 }

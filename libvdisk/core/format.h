@@ -24,6 +24,7 @@
 #include "libvdisk/core/meta.h"
 #include "libvdisk/core/space.h"
 #include "libvdisk/core/window.h"
+#include "libvdisk/io/feed.h"
 #include "libvdisk/io/set.h"
 
 enum vd_where {
@@ -244,6 +245,33 @@ struct vd_unpack_ops {
 	void (*give_back)(void *st, uint64_t host_off, uint64_t n);
 };
 
+/*
+ * Reading a disk as it comes, from the first byte of its file to the last, where map() cannot be asked: what says where
+ * things are may be at the end. One thread at a time. Parts come in the order of the file.
+ */
+struct vd_incoming_info {
+	uint64_t size;                  /* of the disk */
+	uint32_t unit_max;              /* the longest run's guest bytes, */
+	uint64_t host_max;              /* and its bytes in the stream */
+};
+struct vd_incoming_ops {
+	size_t state_size;
+	/*
+	 * Takes what is before the first run, and judges it. st is zeroed; on failure the core calls close(). size: of the
+	 * disk, by who knows it, or UINT64_MAX.
+	 */
+	int (*open)(void *st, struct vd_feed *in, uint64_t size, struct vd_error *e);
+	void (*close)(void *st);
+	void (*describe)(const void *st, struct vd_incoming_info *i);
+	/*
+	 * The run that comes next, DATA or PACKED without a frame, host_len bytes that are not taken yet. len 0: there is none;
+	 * the stream has its end, and all that it says of itself is so.
+	 */
+	int (*next)(void *st, struct vd_run *r, struct vd_error *e);
+	/* Its bytes, once, before the next one. Sets r->codec. */
+	int (*take)(void *st, struct vd_run *r, uint8_t *buf, struct vd_error *e);
+};
+
 struct vd_format {
 	const char *name;
 	const char *alias;              /* what peers call it, if they call it otherwise */
@@ -344,6 +372,7 @@ struct vd_format {
 	/* What create() would make, before it is made: from the options and the size alone. NULL: not known. */
 	int (*forecast)(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 	const struct vd_repair_ops *repair;     /* NULL: cannot be checked */
+	const struct vd_incoming_ops *incoming; /* NULL: is not read as it comes */
 };
 
 #endif

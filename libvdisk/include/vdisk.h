@@ -885,6 +885,37 @@ struct vd_outcome {
 VD_PUBLIC int vd_image_copy(struct vd_image *src, struct vd_image *dst, bool compress, const struct vd_job *job,
 			    struct vd_outcome *outcome, struct vd_error *e) VD_MUST_CHECK;
 
+/*
+ * A disk that comes by a descriptor, once and in the order of its file, and is copied as it comes: raw bytes, or a
+ * stream-optimized VMDK. Nothing can be read of it twice, so it is no struct vd_image. It is not to be trusted more than a
+ * file is: all that it says is held against what came, and a disk that is cut off is VD_ECORRUPT, with a message that says
+ * up to where it is sound.
+ */
+struct vd_incoming;
+
+struct vd_incoming_opts {
+	size_t struct_size;
+	const char *format;             /* NULL: decided from the first bytes, which raw is never; name it for what is from outside */
+	uint64_t size;                  /* raw: of the disk, for one that comes by a pipe; what comes has to be as long. Others know theirs */
+};
+/*
+ * Waits for the first bytes and judges them; opts may be NULL. The descriptor is borrowed until vd_incoming_free(), and read from where it
+ * is. VD_EUNSUPPORTED: of this format things are not read as they come; encrypted disks neither. VD_ECANCELLED: a signal
+ * came while it waited.
+ */
+VD_PUBLIC int vd_incoming_open(int fd, const char *name, const struct vd_incoming_opts *opts, struct vd_incoming **out,
+			       struct vd_error *e) VD_MUST_CHECK;
+VD_PUBLIC uint64_t vd_incoming_size(const struct vd_incoming *in);
+VD_PUBLIC const char *vd_incoming_format(const struct vd_incoming *in);
+/*
+ * vd_image_copy() of it, once. What comes in no order is taken by outputs that are written in any; a stream, a container, what is compressed,
+ * and a device take it in order only (else VD_EUNSUPPORTED). Cancelled also while nothing comes.
+ */
+VD_PUBLIC int vd_incoming_copy(struct vd_incoming *in, struct vd_image *dst, bool compress, const struct vd_job *job,
+			       struct vd_outcome *outcome, struct vd_error *e) VD_MUST_CHECK;
+/* NULL is allowed. */
+VD_PUBLIC void vd_incoming_free(struct vd_incoming *in);
+
 struct vd_measure_report {
 	size_t struct_size;
 	uint64_t required;              /* bytes of its files, with all tables of a full disk and the source's data; less where data is zeros */

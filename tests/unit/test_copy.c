@@ -8,6 +8,7 @@
 #include "tests/support/variant.h"
 
 #define MIB ((uint64_t)1 << 20)
+#define KIB ((uint64_t)1 << 10)
 #define CLUSTER 65536
 #define raw (&vd_format_raw)
 #define qcow2 (&vd_format_qcow2)
@@ -183,8 +184,11 @@ static void allocated_zeros_are_found(void **state)
 	for (size_t i = 0; i < n_targets; i++) {
 		struct vd_outcome o = target_copy(&targets[i], src, "o", 0, 2);
 
-		/* Only a container has to write them. */
-		assert_int_equal(o.written, targets[i].encrypts && !targets[i].format->encrypts ? 4 * MIB : 0);
+		/* Only a container has to write them; packed, ciphertext becomes a little more. */
+		if (targets[i].encrypts && !targets[i].format->encrypts)
+			assert_in_range(o.written, 4 * MIB, 4 * MIB + (targets[i].compresses ? 64 * KIB : 0));
+		else
+			assert_int_equal(o.written, 0);
 		assert_int_equal(o.done, 4 * MIB);
 		dst = target_open(&targets[i], "o");
 		disk_expect(dst, 0, 4 * MIB, 0);
