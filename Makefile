@@ -22,7 +22,7 @@ LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
 OPT_PKGS := $(shell for p in libisal libdeflate liburing gpgme; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
             $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING) $(if $(filter gpgme,$(OPT_PKGS)),-DVD_HAVE_GPGME)
-HELPER_PKGS := $(shell for p in gnutls libcurl; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
 TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode 2>/dev/null) -lpthread -lm
@@ -47,7 +47,8 @@ LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c))
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.
-HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault)
+HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault) \
+             $(if $(filter tss2-esys,$(HELPER_PKGS)),vdisk-key-tpm2) $(if $(filter p11-kit-1,$(HELPER_PKGS)),vdisk-key-pkcs11)
 KMIP_MESSAGES := tools/keyhelpers/kmip_message.c tools/keyhelpers/kmip_ttlv.c
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
 SUP_SRC   := $(sort $(wildcard tests/support/*.c))
@@ -123,6 +124,9 @@ $(HELPER_BIN): $(B)/vdisk-key-%: $(B)/tools/keyhelpers/%.o $(call obj,$(addprefi
 $(B)/vdisk-key-kmip: $(call obj,tools/keyhelpers/kmip_tls.c $(KMIP_MESSAGES))
 $(B)/vdisk-key-kmip: HELPER_NEEDS = gnutls
 $(B)/vdisk-key-vault: HELPER_NEEDS = libcurl
+$(B)/vdisk-key-tpm2: HELPER_NEEDS = tss2-esys tss2-mu tss2-rc tss2-tctildr
+$(B)/vdisk-key-pkcs11: $(call obj,tools/keyhelpers/pin.c)
+$(B)/vdisk-key-pkcs11: HELPER_NEEDS = p11-kit-1
 
 $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 	$(if $(Q),@echo '  LD    $@')
@@ -224,7 +228,8 @@ dist:
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git \
-        libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl
+        libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl \
+        libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
 	   for p in $(DEPS); do grep -qx "$$p" $(B).deps-have || echo $$p; done; rm -f $(B).deps-have); \

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@ static int64_t now_ms(void)
 struct terminal {
 	int fd;                         /* -1: nothing was lent */
 	pid_t owner;
+	struct termios modes;
 };
 
 static void lend_terminal(struct terminal *t, pid_t to)
@@ -45,7 +47,7 @@ static void lend_terminal(struct terminal *t, pid_t to)
 	if (t->fd < 0)
 		return;
 	t->owner = tcgetpgrp(t->fd);
-	if (t->owner != getpgrp() || tcsetpgrp(t->fd, to) < 0) {
+	if (t->owner != getpgrp() || tcgetattr(t->fd, &t->modes) < 0 || tcsetpgrp(t->fd, to) < 0) {
 		close(t->fd);
 		t->fd = -1;
 		return;
@@ -54,7 +56,7 @@ static void lend_terminal(struct terminal *t, pid_t to)
 	kill(-to, SIGCONT);
 }
 
-/* In the background by now, this process would be stopped for it. */
+/* In the background by now, this process would be stopped for it. Who is killed at a question has left the echo off. */
 static void take_terminal_back(const struct terminal *t)
 {
 	sigset_t ttou, old;
@@ -65,6 +67,7 @@ static void take_terminal_back(const struct terminal *t)
 	sigaddset(&ttou, SIGTTOU);
 	pthread_sigmask(SIG_BLOCK, &ttou, &old);
 	(void)!tcsetpgrp(t->fd, t->owner);
+	(void)!tcsetattr(t->fd, TCSADRAIN, &t->modes);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	close(t->fd);
 }
