@@ -21,7 +21,7 @@ static int found(struct vd_block_check *k, struct vd_finding *f, const char *tex
 int vd_check_tell(struct vd_block_check *k, enum vd_finding_kind kind, enum vd_severity severity, const char *text,
 		  struct vd_error *e)
 {
-	struct vd_finding f = { .kind = kind, .severity = severity, .n = 1 };
+	struct vd_finding f = { .kind = kind, .severity = severity, .can_mend = true, .n = 1 };
 
 	return found(k, &f, text, e);
 }

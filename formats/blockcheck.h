@@ -35,7 +35,7 @@ int vd_check_place(struct vd_block_check *k, uint64_t off, uint64_t len, uint64_
 /* An entry of which nothing can be made. */
 int vd_check_broken(struct vd_block_check *k, uint64_t entry_off, uint64_t guest_off, const struct vd_error *what,
 		    struct vd_error *e) VD_MUST_CHECK;
-/* Any finding that is about no entry. */
+/* A finding that is about no entry, and can be mended. */
 int vd_check_tell(struct vd_block_check *k, enum vd_finding_kind kind, enum vd_severity severity, const char *text,
 		  struct vd_error *e) VD_MUST_CHECK;
 

@@ -142,6 +142,7 @@ struct vd_vhd {
 	uint32_t next_time;             /* 0: the next stamp is of the clock; else the one that a child was told of */
 	uint64_t walked_end;            /* what lies below may have been scrubbed, by whom the walk told that it is free */
 	struct vd_pending pending;
+	uint64_t named_end;             /* by the last check: what lies behind, nothing names. 0: not known */
 };
 
 static inline bool vd_vhd_is_fixed(const struct vd_vhd *s)
@@ -230,8 +231,11 @@ int vd_vhd_make_zeros(struct vd_vhd *s, uint64_t off, uint64_t end, struct vd_er
 void vd_vhd_release(struct vd_vhd *s, uint64_t host_off);
 /* Where header, table and locators end. */
 uint64_t vd_vhd_tables_end(const struct vd_vhd *s);
+bool vd_vhd_can_trim(const struct vd_vhd *s);
 /* Data ends there, and so does the file, but for its footer. Nothing that is needed lies behind. */
 int vd_vhd_trim(struct vd_vhd *s, uint64_t data_end, struct vd_error *e) VD_MUST_CHECK;
+/* The same behind the last of the first n blocks, if all entries are sound. */
+int vd_vhd_trim_blocks(struct vd_vhd *s, uint64_t n, struct vd_error *e) VD_MUST_CHECK;
 /* Blocks first .. first + n of a table that is not in force any more have no owner. */
 int vd_vhd_release_blocks(struct vd_vhd *s, uint64_t table_off, uint64_t first, uint64_t n, struct vd_error *e) VD_MUST_CHECK;
 

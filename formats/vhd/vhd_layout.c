@@ -122,12 +122,32 @@ uint64_t vd_vhd_tables_end(const struct vd_vhd *s)
 	return vd_round_up(end, VHD_SECTOR);
 }
 
+/* Xen's tools keep a map of full blocks behind the table. */
+bool vd_vhd_can_trim(const struct vd_vhd *s)
+{
+	return memcmp(s->f.creator, "tap", 3);
+}
+
 int vd_vhd_trim(struct vd_vhd *s, uint64_t data_end, struct vd_error *e)
 {
-	/* Xen's tools keep a map of full blocks behind the table. */
-	if (!memcmp(s->f.creator, "tap", 3) || data_end >= s->data_end)
+	if (!vd_vhd_can_trim(s) || data_end >= s->data_end)
 		return 0;
 	s->data_end = data_end;
 	atomic_store(&s->host_end, data_end);
 	return vd_vhd_footer_settle(s, e);
+}
+
+int vd_vhd_trim_blocks(struct vd_vhd *s, uint64_t n, struct vd_error *e)
+{
+	uint64_t end = vd_vhd_tables_end(s), host_off;
+
+	for (uint64_t i = 0; i < n; i++) {
+		int r = vd_vhd_block(s, i, 0, &host_off, e);
+
+		if (r < 0)
+			return r == VD_ECORRUPT ? 0 : r;
+		if (host_off)
+			end = vd_max_u64(end, host_off + s->bitmap_size + s->h.block_size);
+	}
+	return vd_vhd_trim(s, end, e);
 }

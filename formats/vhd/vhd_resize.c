@@ -68,7 +68,9 @@ static int cut_table(struct vd_vhd *s, struct vd_error *e)
 		if (r == 0)
 			vd_vhd_tables_changed(s, s->h.table_offset, n, s->data_end);
 	}
-	return r < 0 ? r : vd_vhd_release_blocks(s, s->h.table_offset, n, n_before - n, e);
+	if (r == 0)
+		r = vd_vhd_release_blocks(s, s->h.table_offset, n, n_before - n, e);
+	return r < 0 ? r : vd_vhd_trim_blocks(s, n, e);
 }
 
 int vd_vhd_reach(void *st, uint64_t size, struct vd_error *e)

@@ -105,6 +105,7 @@ struct vd_vhdx {
 	struct vd_vhdx_header h;
 	unsigned current;               /* which of the two headers is in force */
 	unsigned current_regions;       /* and which of the region tables */
+	bool has_both_headers;          /* both are sound */
 	struct vd_vhdx_area log, bat, metadata;
 	struct vd_vhdx_area *unknown;   /* regions that need not be understood */
 	size_t n_unknown;
@@ -152,6 +153,8 @@ void vd_vhdx_header_build(const struct vd_vhdx_header *h, uint8_t raw[VHDX_HEADE
 /* Both, one after the other, with the next sequences; durable on return. */
 int vd_vhdx_headers_write(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 void vd_vhdx_regions_build(const struct vd_vhdx *s, uint8_t raw[VHDX_REGIONS_BYTES]);
+/* Whether the other table says the same. */
+int vd_vhdx_regions_compare(struct vd_vhdx *s, bool *are_same, struct vd_error *e) VD_MUST_CHECK;
 /* Bat and metadata as they are in memory come into force (X6). Failed, they may be or not. */
 int vd_vhdx_regions_write(struct vd_vhdx *s, struct vd_error *e) VD_MUST_CHECK;
 /* What of the image's own the range touches, or NULL. */
@@ -246,7 +249,8 @@ int vd_vhdx_entry_write(struct vd_vhdx *s, uint64_t entry, uint32_t state, uint6
 			struct vd_error *e) VD_MUST_CHECK;
 /* The file reaches to `end` at least, and further when it had to be made longer. */
 int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e) VD_MUST_CHECK;
-void vd_vhdx_trim(struct vd_vhdx *s);
+/* Nothing that is needed lies behind: the file ends there, or behind the tables, when the log ends. */
+void vd_vhdx_trim(struct vd_vhdx *s, uint64_t blocks_end);
 int vd_vhdx_zero_space(struct vd_vhdx *s, uint64_t off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
 /* Whole MiB of zeros behind all that is in use. */
 int vd_vhdx_new_area(struct vd_vhdx *s, uint64_t len, uint64_t *off, struct vd_error *e) VD_MUST_CHECK;

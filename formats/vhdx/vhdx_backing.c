@@ -232,7 +232,7 @@ static int drop_all(struct vd_vhdx *s, struct vd_error *e)
 	if (r == 0)
 		r = vd_space_drain(s->space, e);
 	if (r == 0 && are_sound)
-		vd_vhdx_trim(s);
+		vd_vhdx_trim(s, 0);
 	return r < 0 ? vd_unsure(s->name, e, "some blocks may be gone, and the parent has them") : 0;
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Checks a VHDX: whether its log is empty, and each entry of its table. Mends nothing: a write puts a log in place. */
+/*
+ * Checks a VHDX: whether its log is empty, headers and region tables, of which there are two each, and each entry of its
+ * table. Puts the log in place, and mends each copy by the other. Entries that make no sense stay.
+ */
 #include "formats/vhdx/vhdx.h"
 
 #include "formats/blockcheck.h"
@@ -45,6 +48,27 @@ static int visit(void *st, struct vd_block_check *k, struct vd_error *e)
 	return r;
 }
 
+static bool log_is_left(const struct vd_vhdx *s)
+{
+	return !s->log_is_open && memcmp(s->h.log, vd_vhdx_no_guid, VD_GUID_LEN);
+}
+
+static int check_copies(struct vd_vhdx *s, struct vd_block_check *k, struct vd_error *e)
+{
+	bool are_same;
+	int r = vd_vhdx_regions_compare(s, &are_same, e);
+
+	if (r == 0 && log_is_left(s))
+		r = vd_check_tell(k, VD_FOUND_DIRTY, VD_SEVERITY_LEAK, "it was not closed cleanly: its log is not empty", e);
+	if (r == 0 && !s->has_both_headers)
+		r = vd_check_tell(k, VD_FOUND_CONTRADICTION, VD_SEVERITY_LEAK, "one of its two headers is damaged", e);
+	if (r < 0 || are_same)
+		return r;
+	return vd_check_tell(k, VD_FOUND_CONTRADICTION, s->current_regions ? VD_SEVERITY_CORRUPTION : VD_SEVERITY_LEAK,
+			     s->current_regions ? "its first region table is damaged, and qemu reads no other" :
+			     "its second region table says something else than the first", e);
+}
+
 static int vhdx_check(void *st, struct vd_check *c, struct vd_error *e)
 {
 	struct vd_vhdx *s = st;
@@ -52,11 +76,32 @@ static int vhdx_check(void *st, struct vd_check *c, struct vd_error *e)
 		.c = c, .file = s->name, .unit = VHDX_MIB, .block_size = s->block_size, .size = s->size, .st = s,
 		.end = s->data_end, .visit = visit,
 	};
-	int r = 0;
+	int r = check_copies(s, &k, e);
 
-	if (!s->log_is_open && memcmp(s->h.log, vd_vhdx_no_guid, VD_GUID_LEN))
-		r = vd_check_tell(&k, VD_FOUND_DIRTY, VD_SEVERITY_LEAK, "it was not closed cleanly: its log is not empty", e);
 	return r < 0 ? r : vd_check_blocks(&k, e);
 }
 
-const struct vd_repair_ops vd_vhdx_repair_ops = { .check = vhdx_check };
+/* The disk stays what it is. What a crash left of room behind the last block goes with the log. */
+static int vhdx_mend(void *st, enum vd_repair repair, struct vd_check *c, struct vd_error *e)
+{
+	struct vd_vhdx *s = st;
+	bool trims = log_is_left(s) && !c->report->corruptions, are_same;
+	int r;
+
+	(void)repair;
+	if (s->is_device)
+		return 0;
+	c->report->changed = true;
+	r = vd_vhdx_log_open(s, VHDX_CHANGES_TABLES, e);
+	if (r == 0)
+		r = vd_vhdx_regions_compare(s, &are_same, e);
+	if (r == 0 && !are_same)
+		r = vd_vhdx_regions_write(s, e);
+	if (r < 0)
+		return r;
+	if (trims)
+		vd_vhdx_trim(s, c->report->image_end_offset);
+	return vd_vhdx_end_write(s, e);
+}
+
+const struct vd_repair_ops vd_vhdx_repair_ops = { .check = vhdx_check, .mend = vhdx_mend };

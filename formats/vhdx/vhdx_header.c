@@ -98,6 +98,7 @@ int vd_vhdx_headers_read(struct vd_vhdx *s, struct vd_io *io, uint64_t file_size
 	/* Disk2vhd writes two that are the same. */
 	if (sound[0] && sound[1] && h[0].sequence == h[1].sequence && memcmp(raw[0], raw[1], VHDX_HEADER_BYTES))
 		return vd_corrupt(s->name, e, VHDX_HEADER_OFF, "its two headers contradict each other");
+	s->has_both_headers = sound[0] && sound[1];
 	s->current = sound[1] && (!sound[0] || h[1].sequence > h[0].sequence);
 	s->h = h[s->current];
 	vd_guid_show(s->h.data_write, true, s->id);
@@ -117,6 +118,7 @@ int vd_vhdx_headers_write(struct vd_vhdx *s, struct vd_error *e)
 		if (r == 0)
 			r = vd_set_flush(s->set, e);
 	}
+	s->has_both_headers |= r == 0;
 	return r;
 }
 
@@ -231,6 +233,17 @@ void vd_vhdx_regions_build(const struct vd_vhdx *s, uint8_t raw[VHDX_REGIONS_BYT
 	put_region(&w, vd_vhdx_bat_guid, &s->bat);
 	put_region(&w, vd_vhdx_metadata_guid, &s->metadata);
 	seal(raw, VHDX_REGIONS_BYTES);
+}
+
+int vd_vhdx_regions_compare(struct vd_vhdx *s, bool *are_same, struct vd_error *e)
+{
+	vd_auto_free uint8_t *raw = NULL;
+	int r = vd_alloc_buffer(2 * VHDX_REGIONS_BYTES, &raw, e);
+
+	if (r == 0)
+		r = vd_meta_read(s->meta, 0, VHDX_REGIONS_OFF, raw, 2 * VHDX_REGIONS_BYTES, 0, e);
+	*are_same = r == 0 && !memcmp(raw, raw + VHDX_REGIONS_BYTES, VHDX_REGIONS_BYTES);
+	return r;
 }
 
 /* Regions of others stay as they are. */

@@ -50,12 +50,11 @@ int vd_vhdx_extend(struct vd_vhdx *s, uint64_t end, struct vd_error *e)
 	return r;
 }
 
-/* Nothing but tables is left: the file ends with them when the log ends. */
-void vd_vhdx_trim(struct vd_vhdx *s)
+void vd_vhdx_trim(struct vd_vhdx *s, uint64_t blocks_end)
 {
 	const struct vd_vhdx_area *areas[] = { &s->log, &s->bat, &s->metadata };
 
-	s->data_end = VHDX_MIB;
+	s->data_end = vd_max_u64(VHDX_MIB, vd_round_up(blocks_end, VHDX_MIB));
 	for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++)
 		s->data_end = vd_max_u64(s->data_end, areas[i]->off + areas[i]->len);
 	for (size_t i = 0; i < s->n_unknown; i++)

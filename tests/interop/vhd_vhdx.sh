@@ -251,6 +251,17 @@ cp disk.raw want.raw
 with_commands work "$imgio" -w x.vhd > imgio.log && qemu_io -f raw want.raw < work && reads_as x.vhd want.raw &&
 	[ "$(field x.vhd $(($(stat -c %s x.vhd) - 512)) 8)" = 636f6e6563746978 ]
 claim "and gets it back when it is written to"
+qemu-img convert -f raw -O vpc -o force_size=on disk.raw x.vhd
+dd if=/dev/zero of=x.vhd bs=1 seek=100 count=1 conv=notrunc status=none
+printf 'x' | dd of=x.vhd bs=1 seek=101 conv=notrunc status=none
+check_fails 10 "a damaged footer at the front is found" "$VDISK" check -q x.vhd
+check "and mended" "$VDISK" check -q --repair=all x.vhd
+check "so that qemu reads it" qemu-img compare -q -f vpc -F raw x.vhd disk.raw
+qemu-img convert -f raw -O vhdx disk.raw x.vhdx
+printf 'x' | dd of=x.vhdx bs=1 seek=197000 conv=notrunc status=none
+check_fails 10 "a damaged region table of a vhdx is found" "$VDISK" check -q x.vhdx
+check "and mended" "$VDISK" check -q --repair=all x.vhdx
+check "so that qemu reads it" qemu-img compare -q -f vhdx -F raw x.vhdx disk.raw
 qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on disk.raw x.vhd
 qemu-img convert -f raw -O vpc -o force_size=on disk.raw inner.vhd
 dd if=inner.vhd of=x.vhd bs=512 count=4 conv=notrunc status=none
