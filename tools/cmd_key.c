@@ -60,7 +60,7 @@ static int try_keys(struct key_request *q, size_t from, struct vd_error *e)
 {
 	int r = VD_EKEY;
 
-	ui_status("deriving key");
+	secrets_status(q->keys.at, q->keys.n);
 	for (size_t i = from; i < q->keys.n && r == VD_EKEY; i++) {
 		r = vd_keyslot_find(q->img, q->keys.at[i], &q->slot, e);
 		if (r == 0)
@@ -183,14 +183,15 @@ static struct vd_keyslot_opts slot_opts(const struct key_request *q, const char 
 	};
 }
 
-int key_add_slot(struct key_request *q, key_slot_call fn, const struct vd_key *new_key, const char *kind, struct vd_error *e)
+int key_add_slot(struct key_request *q, key_slot_call fn, struct vd_key *new_key, const char *kind, struct vd_error *e)
 {
+	struct vd_key *const both[] = { q->key, new_key };
 	struct vd_keyslot_opts o = slot_opts(q, kind);
 	int r = key_offer_backup(q, e);
 
 	if (r < 0)
 		return r;
-	ui_status("deriving keys");
+	secrets_status(both, 2);
 	r = fn(q->img, q->key, new_key, &o, &q->slot, e);
 	ui_status_end();
 	return r;

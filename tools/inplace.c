@@ -175,7 +175,7 @@ static int go(struct job *j, go_fn fn, enum vd_inplace_act act, struct vd_error 
 	j->report.struct_size = sizeof(j->report);
 	j->refusal = e;
 	fill_opts(j);
-	ui_status("deriving key");
+	secrets_status(j->opts.keys, j->opts.n_keys);
 	if (r == 0)
 		r = fn(j, act, e);
 	ui_status_end();

@@ -23,7 +23,7 @@ int key_find(struct key_request *q, struct vd_error *e);
 typedef int (*key_slot_call)(struct vd_image *img, const struct vd_key *key, const struct vd_key *new_key,
 			     const struct vd_keyslot_opts *opts, uint32_t *slot, struct vd_error *e);
 /* vd_keyslot_add() or _change() with the options of the command line, the header backed up before. */
-int key_add_slot(struct key_request *q, key_slot_call fn, const struct vd_key *new_key, const char *kind,
+int key_add_slot(struct key_request *q, key_slot_call fn, struct vd_key *new_key, const char *kind,
 		 struct vd_error *e);
 
 /* Warns of what keeps qemu, where it knows the image at all, or a person who types from giving this key. */

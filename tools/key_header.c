@@ -106,7 +106,7 @@ int key_act_restore_header(struct key_request *q, struct vd_error *e)
 	if (r < 0)
 		return r;
 	r = VD_EKEY;
-	ui_status("deriving key");
+	secrets_status(q->keys.at, q->keys.n);
 	for (size_t i = 0; i < q->keys.n && r == VD_EKEY; i++)
 		r = vd_header_restore(q->img, q->what, q->keys.at[i], e);
 	ui_status_end();

@@ -226,6 +226,16 @@ int secrets_unasked(const char *credential, struct keys *out, struct vd_error *e
 	return r < 0 ? r : add(out, key, e);
 }
 
+void secrets_status(struct vd_key *const *keys, size_t n)
+{
+	bool may_ask = false;
+
+	for (size_t i = 0; i < n; i++)
+		may_ask |= vd_key_is_command(keys[i]);
+	if (n && !may_ask)
+		ui_status("deriving key");
+}
+
 /* ---- the terminal --------------------------------------------------------------------------------------- */
 
 static int no_terminal(const char *image, int r, struct vd_error *e)

@@ -31,6 +31,8 @@ int secrets_ask(const char *image, struct keys *out, struct vd_error *e);
  */
 int secrets_for_new(const struct settings *s, const char *image, const char *credential, struct vd_key **out,
 		    struct vd_error *e);
+/* Tells that a key is being derived, which takes a while. Not so with a key command: it may have a question on that line. */
+void secrets_status(struct vd_key *const *keys, size_t n);
 void secrets_free(struct keys *keys);
 
 #endif

@@ -33,8 +33,7 @@ static int open_with(const struct settings *s, const char *path, const char *for
 
 	if (s->force_share && changes)
 		return fail(e, VD_EARG, "--force-share is for reading: this changes the image");
-	if (o.n_keys)
-		ui_status("deriving key");
+	secrets_status(o.keys, o.n_keys);
 	r = vd_image_open(path, &o, out, e);
 	ui_status_end();
 	return r;
