@@ -45,6 +45,7 @@ static int vhdx_open(void *st, const struct vd_open *o, struct vd_error *e)
 	s->meta = o->meta;
 	s->space = o->space;
 	s->is_fresh = o->fresh;
+	s->writes = o->write;
 	s->is_device = io->is_device;
 	vd_meta_set_page_size(s->meta, VHDX_LOG_SECTOR);
 	if (r == 0)

@@ -100,7 +100,7 @@ struct vd_vhdx {
 	struct vd_meta *meta;
 	struct vd_space *space;
 	const char *name;               /* of the image file, for messages after open */
-	bool is_fresh, is_device;
+	bool is_fresh, is_device, writes;
 
 	struct vd_vhdx_header h;
 	unsigned current;               /* which of the two headers is in force */

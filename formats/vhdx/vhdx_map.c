@@ -4,7 +4,7 @@
 
 #include "formats/runs.h"
 
-#define BATCH 512u                      /* entries read at once */
+#define BATCH 4096u                     /* entries read at once */
 #define ENTRIES_MAX (1u << 22)          /* looked at in one call, some ten milliseconds: who asks for more calls again */
 #define BITMAP_PART 512u
 
@@ -177,20 +177,66 @@ static int add_block(struct walk *w, uint64_t block, uint64_t raw, uint64_t end,
 	return 0;
 }
 
-/* Entries of one chunk lie side by side. */
+/* How many entries from the first on name nothing. */
+static uint64_t count_empty(const uint8_t *raw, uint64_t n)
+{
+	uint64_t i = 0;
+
+	while (i < n && !vd_get_le64(raw + i * 8))
+		i++;
+	return i;
+}
+
+/* Up to where the entries [entry, entry + n) of the bat describe the disk. */
+static uint64_t guest_end(const struct vd_vhdx *s, uint64_t entry, uint64_t n)
+{
+	uint64_t end = entry + n;
+
+	return (end - end / (s->chunk_ratio + 1)) * s->block_size;
+}
+
+/* Those of bitmaps lie between. */
 static int walk_batch(struct walk *w, uint64_t *looked, struct vd_error *e)
 {
 	const struct vd_vhdx *s = w->s;
-	uint64_t first = w->out.at / s->block_size, last = (w->out.end - 1) / s->block_size;
-	uint64_t n = vd_min_u64(vd_min_u64(last - first + 1, s->chunk_ratio - first % s->chunk_ratio), BATCH);
+	uint64_t first = vd_vhdx_block_entry(s, w->out.at / s->block_size);
+	uint64_t n = vd_min_u64(vd_vhdx_block_entry(s, (w->out.end - 1) / s->block_size) - first + 1, BATCH), empty;
 	uint8_t raw[BATCH * 8];
-	int r = vd_meta_read(s->meta, 0, vd_vhdx_entry_off(s, vd_vhdx_block_entry(s, first)), raw, n * 8, w->meta_flags, e);
+	int r = vd_meta_read(s->meta, 0, vd_vhdx_entry_off(s, first), raw, n * 8, w->meta_flags, e);
 
-	for (uint64_t i = 0; i < n && r == 0 && !w->out.is_full; i++)
-		r = add_block(w, first + i, vd_get_le64(raw + i * 8), vd_min_u64(w->out.end, (first + i + 1) * s->block_size), e);
+	for (uint64_t i = 0; i < n && r == 0 && !w->out.is_full; i += vd_max_u64(empty, 1)) {
+		empty = count_empty(raw + i * 8, n - i);
+		if (empty && guest_end(s, first + i, empty) > w->out.at)
+			vd_runs_add(&w->out, vd_min_u64(w->out.end, guest_end(s, first + i, empty)), VD_HOLE, 0);
+		else if (!empty && !vd_vhdx_is_bitmap_entry(s, first + i))
+			r = add_block(w, guest_end(s, first + i, 0) / s->block_size, vd_get_le64(raw + i * 8),
+				      vd_min_u64(w->out.end, guest_end(s, first + i, 1)), e);
+	}
 	/* Each is held against what the log changed. */
 	*looked += n * (s->n_replayed + 1);
 	return r;
+}
+
+/*
+ * Of a handle that never writes the file is the truth: where the host holds nothing of the bat, no block is there. So a huge
+ * empty disk costs no reading.
+ */
+static int skip_hole(struct walk *w, struct vd_error *e)
+{
+	const struct vd_vhdx *s = w->s;
+	uint64_t first = vd_vhdx_block_entry(s, w->out.at / s->block_size), end, len;
+	bool is_data;
+	int r;
+
+	if (s->writes || s->log_is_open || s->n_replayed || (w->out.end - w->out.at) / s->block_size < BATCH)
+		return 0;
+	r = vd_io_extent(vd_set_io(s->set, 0), vd_vhdx_entry_off(s, first), &is_data, &len, e);
+	if (r < 0 || is_data)
+		return r;
+	end = vd_min_u64(guest_end(s, first, vd_min_u64(len, s->bat.len) / 8), w->out.end);
+	if (end > w->out.at)
+		vd_runs_add(&w->out, end, VD_HOLE, 0);
+	return 0;
 }
 
 int vd_vhdx_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n, struct vd_error *e)
@@ -202,8 +248,11 @@ int vd_vhdx_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_
 	uint64_t looked = 0;
 	int r = 0;
 
-	while (r == 0 && w.out.at < w.out.end && !w.out.is_full && looked < ENTRIES_MAX)
-		r = walk_batch(&w, &looked, e);
+	while (r == 0 && w.out.at < w.out.end && !w.out.is_full && looked < ENTRIES_MAX) {
+		r = skip_hole(&w, e);
+		if (r == 0 && w.out.at < w.out.end && !w.out.is_full)
+			r = walk_batch(&w, &looked, e);
+	}
 	/* What was found before a table was missing in memory is an answer. */
 	if (r < 0 && !(r == VD_EAGAIN && w.out.n))
 		return r;

@@ -502,6 +502,39 @@ static void what_was_cut_does_not_come_back(void **state)
 	disk_close(img);
 }
 
+/* Where the file holds nothing of the table, a reader does not look; a writer does. */
+static void a_huge_disk_maps_alike_to_reader_and_writer(void **state)
+{
+	static const uint64_t blocks[] = { 0, 4095, 4096, 4097, 9000, 131072, 131073, 299999, 307199 };
+	uint64_t size = UINT64_C(300) << 30;
+	struct vd_extent x[2][64];
+	size_t n[2] = { 0, 0 };
+	struct vd_error e;
+
+	(void)state;
+	vhdx_make("d", size, NULL, NULL);
+	for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++)
+		fill("d", blocks[i] * BLOCK + 512, 512, 1 + i);
+	for (int i = 0; i < 2; i++) {
+		struct vd_image *img = disk_open(vhdx, "d", i ? VD_OPEN_WRITE : 0);
+
+		for (uint64_t at = 0; at < size; at = x[i][n[i] - 1].off + x[i][n[i] - 1].len) {
+			size_t got;
+
+			expect_ok(vd_image_extents(img, at, size - at, x[i] + n[i], 64 - n[i], &got, &e), &e);
+			n[i] += got;
+		}
+		disk_close(img);
+	}
+	assert_true(n[0] >= 11);
+	assert_int_equal(n[0], n[1]);
+	for (size_t i = 0; i < n[0]; i++) {
+		assert_int_equal(x[0][i].off, x[1][i].off);
+		assert_int_equal(x[0][i].len, x[1][i].len);
+		assert_int_equal(x[0][i].flags, x[1][i].flags);
+	}
+}
+
 /* ---- the host walk -------------------------------------------------------------------------------------- */
 
 static void everything_in_the_file_has_its_owner(void **state)
@@ -643,6 +676,7 @@ int main(void)
 		CASE(growing_past_the_table_moves_it),
 		CASE(a_fixed_disk_stays_fixed),
 		CASE(what_was_cut_does_not_come_back),
+		CASE(a_huge_disk_maps_alike_to_reader_and_writer),
 		CASE(everything_in_the_file_has_its_owner),
 		CASE(two_entries_for_one_block_are_told),
 		CASE(a_check_finds_what_is_wrong),
