@@ -27,6 +27,7 @@ void vd_journal_close(struct vd_journal *j)
 	vd_io_abort(j->io);
 	vd_diskcipher_free(j->hider);
 	vd_wipe(j->auth, sizeof(j->auth));
+	vd_wipe(j->tag_key, sizeof(j->tag_key));
 	free(j->header[0]);
 	free(j->header[1]);
 	free(j->ends);
@@ -43,6 +44,8 @@ static int derive(struct vd_journal *j, struct vd_bytes volume_key, struct vd_er
 	int r = vd_hkdf_sha256(volume_key, salt, "vdisk journal: authentication", j->auth, e);
 
 	if (r == 0)
+		r = vd_hkdf_sha256(volume_key, salt, "vdisk journal: payload", j->tag_key, e);
+	if (r == 0)
 		r = vd_hkdf_sha256(volume_key, salt, "vdisk journal: hidden sectors, 1", hide, e);
 	if (r == 0)
 		r = vd_hkdf_sha256(volume_key, salt, "vdisk journal: hidden sectors, 2", hide + VD_SEAL_KEY, e);
@@ -56,6 +59,16 @@ static int derive(struct vd_journal *j, struct vd_bytes volume_key, struct vd_er
 int vd_journal_mac(const struct vd_journal *j, struct vd_bytes bytes, uint8_t mac[VD_JOURNAL_MAC], struct vd_error *e)
 {
 	return vd_hmac_sha256((struct vd_bytes){ j->auth, sizeof(j->auth) }, bytes, mac, e);
+}
+
+int vd_journal_tag(const struct vd_journal *j, const uint8_t salt[VD_JOURNAL_SALT], uint32_t chunk, struct vd_bytes bytes,
+		   uint8_t tag[VD_JOURNAL_TAG], struct vd_error *e)
+{
+	uint8_t nonce[VD_GMAC_NONCE];
+
+	memcpy(nonce, salt, VD_JOURNAL_SALT);
+	vd_put_le32(nonce + VD_JOURNAL_SALT, chunk);
+	return vd_gmac_aes256(j->tag_key, nonce, bytes, tag, e);
 }
 
 /* ---- the state ------------------------------------------------------------------------------------------ */

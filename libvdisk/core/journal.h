@@ -28,8 +28,10 @@
 #define VD_JOURNAL_HIDDEN 8             /* sectors at most */
 #define VD_JOURNAL_FILES 4096
 #define VD_JOURNAL_CHUNKS 8192          /* of a record */
-#define VD_JOURNAL_BATCH (32u << 20)    /* payload of a record at most */
+#define VD_JOURNAL_BATCH (16u << 20)    /* payload of a record at most */
 #define VD_JOURNAL_MAC 32
+#define VD_JOURNAL_TAG 16
+#define VD_JOURNAL_SALT 8
 
 /* How far a conversion is. In this order; some conversions leave some out. */
 enum vd_phase {
@@ -86,6 +88,7 @@ struct vd_journal {
 	uint64_t n_records;             /* the number of the record that was */
 	bool is_unlocked;
 	uint8_t auth[VD_JOURNAL_MAC];
+	uint8_t tag_key[VD_JOURNAL_MAC];
 	struct vd_diskcipher *hider;
 };
 
@@ -121,7 +124,8 @@ struct vd_record {
 	uint64_t number;                /* of vd_journal_write_record() */
 	uint32_t n_chunks;
 	struct vd_chunk *chunks;
-	uint8_t (*macs)[VD_JOURNAL_MAC];/* of each chunk's part of the payload, by vd_journal_mac() */
+	uint8_t salt[VD_JOURNAL_SALT];  /* random, of this record alone */
+	uint8_t (*tags)[VD_JOURNAL_TAG];/* of each chunk's part of the payload, by vd_journal_tag() */
 	bool has_marks;
 	uint8_t *payload;               /* of all chunks, one after the other */
 	uint64_t payload_len;
@@ -130,6 +134,9 @@ struct vd_record {
 	bool is_born;
 };
 int vd_journal_mac(const struct vd_journal *j, struct vd_bytes bytes, uint8_t mac[VD_JOURNAL_MAC], struct vd_error *e) VD_MUST_CHECK;
+/* What is long is authenticated by GMAC, at memory speed; salt and chunk number are its nonce. */
+int vd_journal_tag(const struct vd_journal *j, const uint8_t salt[VD_JOURNAL_SALT], uint32_t chunk, struct vd_bytes bytes,
+		   uint8_t tag[VD_JOURNAL_TAG], struct vd_error *e) VD_MUST_CHECK;
 /* How much of the payload a chunk has. */
 static inline uint64_t vd_record_part(const struct vd_record *rec, const struct vd_chunk *c)
 {

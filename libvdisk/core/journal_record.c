@@ -13,7 +13,7 @@
 static const uint8_t magic[8] = { 'v', 'd', 'i', 's', 'k', 'r', 'e', 'c' };
 #define HEAD_LEN 512
 #define MAC_AT (HEAD_LEN - VD_JOURNAL_MAC)
-#define ENTRY_LEN 64
+#define ENTRY_LEN 48
 
 _Static_assert(HEAD_LEN + (uint64_t)VD_JOURNAL_CHUNKS * ENTRY_LEN <= RECORD_TABLE, "the table of a record has its room");
 
@@ -44,6 +44,7 @@ static void encode_table(const struct vd_journal *j, const struct vd_record *rec
 	vd_write_le32(&w, rec->cursor_file);
 	vd_write_le64(&w, rec->cursor);
 	vd_write_le64(&w, rec->payload_len);
+	vd_write_bytes(&w, rec->salt, sizeof(rec->salt));
 	w.pos = HEAD_LEN;
 	for (uint32_t i = 0; i < rec->n_chunks; i++) {
 		const struct vd_chunk *c = &rec->chunks[i];
@@ -53,7 +54,7 @@ static void encode_table(const struct vd_journal *j, const struct vd_record *rec
 		vd_write_le64(&w, c->src);
 		vd_write_le64(&w, c->dst);
 		vd_write_le64(&w, c->unit);
-		vd_write_bytes(&w, rec->macs[i], VD_JOURNAL_MAC);
+		vd_write_bytes(&w, rec->tags[i], VD_JOURNAL_TAG);
 	}
 }
 
@@ -90,7 +91,7 @@ int vd_journal_write_record(struct vd_journal *j, struct vd_record *rec, struct 
 void vd_record_fini(struct vd_record *rec)
 {
 	free(rec->chunks);
-	free(rec->macs);
+	free(rec->tags);
 	free(rec->payload);
 	*rec = (struct vd_record){ 0 };
 }
@@ -107,6 +108,7 @@ static void decode_head(struct vd_record *rec, const uint8_t *head)
 	rec->cursor_file = vd_read_le32(&rd);
 	rec->cursor = vd_read_le64(&rd);
 	rec->payload_len = vd_read_le64(&rd);
+	memcpy(rec->salt, vd_reader_take(&rd, sizeof(rec->salt)), sizeof(rec->salt));
 }
 
 static int decode_chunks(struct vd_record *rec, const uint8_t *table, struct vd_error *e)
@@ -115,7 +117,7 @@ static int decode_chunks(struct vd_record *rec, const uint8_t *table, struct vd_
 	int r = vd_alloc(rec->n_chunks, sizeof(*rec->chunks), &rec->chunks, e);
 
 	if (r == 0)
-		r = vd_alloc(rec->n_chunks, sizeof(*rec->macs), &rec->macs, e);
+		r = vd_alloc(rec->n_chunks, sizeof(*rec->tags), &rec->tags, e);
 	for (uint32_t i = 0; i < rec->n_chunks && r == 0; i++) {
 		struct vd_chunk *c = &rec->chunks[i];
 
@@ -124,7 +126,7 @@ static int decode_chunks(struct vd_record *rec, const uint8_t *table, struct vd_
 		c->src = vd_read_le64(&rd);
 		c->dst = vd_read_le64(&rd);
 		c->unit = vd_read_le64(&rd);
-		memcpy(rec->macs[i], vd_reader_take(&rd, VD_JOURNAL_MAC), VD_JOURNAL_MAC);
+		memcpy(rec->tags[i], vd_reader_take(&rd, VD_JOURNAL_TAG), VD_JOURNAL_TAG);
 	}
 	return r;
 }
@@ -163,14 +165,14 @@ static int read_payload(struct vd_journal *j, uint64_t at, struct vd_record *rec
 		r = vd_io_pread(j->io, rec->payload, rec->payload_len, at, e);
 	for (uint32_t i = 0; i < rec->n_chunks && r == 0 && *sound; i++) {
 		uint64_t part = vd_record_part(rec, &rec->chunks[i]);
-		uint8_t mac[VD_JOURNAL_MAC];
+		uint8_t tag[VD_JOURNAL_TAG];
 
 		if (!vd_range_inside(pos, part, rec->payload_len)) {
 			*sound = false;
 			break;
 		}
-		r = vd_journal_mac(j, (struct vd_bytes){ rec->payload + pos, part }, mac, e);
-		*sound = vd_secret_equal(mac, rec->macs[i], sizeof(mac));
+		r = vd_journal_tag(j, rec->salt, i, (struct vd_bytes){ rec->payload + pos, part }, tag, e);
+		*sound = vd_secret_equal(tag, rec->tags[i], sizeof(tag));
 		pos += part;
 	}
 	return r;

@@ -7,7 +7,8 @@
  *     was written before the crash; that takes sectors that are written whole or not at all.
  * M3  None, and a disk that moves without journal: the record, which is a cursor then, follows the data. A disk that
  *     moves keeps the source of a batch untouched until the cursor is durable, which is as safe as M1.
- * M4  While one batch is committed the next is read and turned.
+ * M4  Of three batches one is read and turned while the one before gets its record, and the one before that is put in place.
+ *     A record is only written over when its batch is in place, durably.
  */
 #include "libvdisk/core/inplace.h"
 
@@ -20,6 +21,7 @@
 #include "libvdisk/base/secret.h"
 #include "libvdisk/base/workers.h"
 #include "libvdisk/core/job.h"
+#include "libvdisk/crypto/random.h"
 
 #define SECTOR VD_JOURNAL_SECTOR
 #define LEAST_BATCH (1u << 20)
@@ -28,7 +30,12 @@ uint64_t vd_mover_batch = VD_JOURNAL_BATCH;
 
 enum safety { WITH_DATA, WITH_MARKS, CURSOR_AFTER };
 
+#define N_BATCHES 3
+
 struct batch {
+	struct vd_mover *m;
+	struct vd_work work;
+	bool is_busy;                   /* with the two below */
 	struct vd_record rec;           /* its arrays have room for a whole batch */
 	uint8_t *now;                   /* the bytes as they are to be, chunk by chunk */
 	uint8_t *cipher;                /* the side that is ciphertext: `now`, or a copy of what was there */
@@ -48,14 +55,13 @@ struct vd_mover {
 	enum safety safety;
 	bool keeps_old;                 /* the target is plain: records have what was there */
 	uint64_t limit;                 /* bytes of a batch */
-	struct batch both[2], *b;       /* b is being filled */
+	struct batch all[N_BATCHES], *b;        /* b is being filled */
 	struct vd_workers *workers;
 	struct task *tasks;
 	pthread_mutex_t lock;           /* all below */
 	pthread_cond_t done;
 	uint32_t n_left;                /* tasks */
-	struct batch *committing;
-	struct vd_work commit;
+	bool is_recording, is_placing;
 	int result;
 	struct vd_error error;
 	uint64_t started_ns, moved;     /* for the limit of speed */
@@ -99,8 +105,9 @@ static int batch_init(struct vd_mover *m, struct batch *b, struct vd_error *e)
 {
 	int r = vd_alloc(VD_JOURNAL_CHUNKS, sizeof(*b->rec.chunks), &b->rec.chunks, e);
 
+	b->m = m;
 	if (r == 0)
-		r = vd_alloc(VD_JOURNAL_CHUNKS, sizeof(*b->rec.macs), &b->rec.macs, e);
+		r = vd_alloc(VD_JOURNAL_CHUNKS, sizeof(*b->rec.tags), &b->rec.tags, e);
 	if (r == 0)
 		r = vd_alloc(VD_JOURNAL_CHUNKS, sizeof(*b->at), &b->at, e);
 	if (r == 0)
@@ -123,7 +130,7 @@ static void batch_fini(const struct vd_mover *m, struct batch *b)
 	free(b->marks);
 	free(b->at);
 	free(b->rec.chunks);
-	free(b->rec.macs);
+	free(b->rec.tags);
 }
 
 static uint64_t batch_limit(const struct vd_inplace *p, enum safety safety)
@@ -151,16 +158,16 @@ int vd_mover_new(struct vd_inplace *p, struct vd_mover **out, struct vd_error *e
 	m->safety = safety_of(&p->j->state);
 	m->keeps_old = !p->cipher[!p->j->state.is_back];
 	m->limit = batch_limit(p, m->safety);
-	m->b = &m->both[0];
+	m->b = &m->all[0];
 	m->started_ns = now_ns();
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_cond_init(&m->done, NULL);
-	for (int i = 0; i < 2 && r == 0; i++)
-		r = batch_init(m, &m->both[i], e);
+	for (int i = 0; i < N_BATCHES && r == 0; i++)
+		r = batch_init(m, &m->all[i], e);
 	if (r == 0)
 		r = vd_alloc(VD_JOURNAL_CHUNKS, sizeof(*m->tasks), &m->tasks, e);
 	if (r == 0)
-		r = vd_workers_new(vd_job_threads(p->job) + 1, &m->workers, e);
+		r = vd_workers_new(vd_job_threads(p->job) + 2, &m->workers, e);
 	if (r < 0)
 		vd_mover_free(m);
 	else
@@ -173,8 +180,8 @@ void vd_mover_free(struct vd_mover *m)
 	if (!m)
 		return;
 	vd_workers_free(m->workers);
-	for (int i = 0; i < 2; i++)
-		batch_fini(m, &m->both[i]);
+	for (int i = 0; i < N_BATCHES; i++)
+		batch_fini(m, &m->all[i]);
 	pthread_cond_destroy(&m->done);
 	pthread_mutex_destroy(&m->lock);
 	free(m->tasks);
@@ -215,7 +222,7 @@ static int prepare(struct vd_mover *m, uint32_t i, struct vd_error *e)
 	r = vd_inplace_turn(m->p, now, c->len, c->unit, e);
 	if (r < 0 || m->safety == CURSOR_AFTER)
 		return r;
-	return vd_journal_mac(m->p->j, payload_part(m, i), b->rec.macs[i], e);
+	return vd_journal_tag(m->p->j, b->rec.salt, i, payload_part(m, i), b->rec.tags[i], e);
 }
 
 /* Under the lock: the first failure counts. */
@@ -275,52 +282,98 @@ static int write_in_place(struct vd_mover *m, struct batch *b, struct vd_error *
 	return r < 0 ? r : vd_set_flush(set, e);
 }
 
-static int commit(struct vd_mover *m, struct batch *b, struct vd_error *e)
+/* What has to be durable before the batch is put in place. */
+static int record(struct vd_mover *m, struct batch *b, struct vd_error *e)
 {
 	struct vd_record *rec = &b->rec;
-	uint32_t n = rec->n_chunks;
-	int r = 0;
 
 	rec->has_marks = m->safety == WITH_MARKS;
 	rec->payload = rec->has_marks ? b->marks : b->cipher;
 	rec->payload_len = rec->has_marks ? b->len / SECTOR * VD_JOURNAL_MARK : b->len;
-	if (m->safety != CURSOR_AFTER)
-		r = vd_journal_write_record(m->p->j, rec, e);
-	if (r == 0)
-		r = write_in_place(m, b, e);
-	if (r < 0 || m->safety != CURSOR_AFTER)
-		return r;
-	rec->n_chunks = 0;
-	rec->payload_len = 0;
-	r = vd_journal_write_record(m->p->j, rec, e);
-	rec->n_chunks = n;
-	return r;
+	return m->safety == CURSOR_AFTER ? 0 : vd_journal_write_record(m->p->j, rec, e);
 }
 
-static void run_commit(struct vd_work *w)
+static int place(struct vd_mover *m, struct batch *b, struct vd_error *e)
 {
-	struct vd_mover *m = (struct vd_mover *)((char *)w - offsetof(struct vd_mover, commit));
-	struct vd_error e = { 0 };
-	int r = commit(m, m->committing, &e);
+	int r = write_in_place(m, b, e);
 
+	if (r < 0 || m->safety != CURSOR_AFTER)
+		return r;
+	b->rec.n_chunks = 0;
+	b->rec.payload_len = 0;
+	return vd_journal_write_record(m->p->j, &b->rec, e);
+}
+
+/* Takes the stage when it is free; false after a failure of any batch, and then nothing is to be done. */
+static bool begin_stage(struct vd_mover *m, bool *stage)
+{
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&m->lock);
+
+	while (*stage)
+		pthread_cond_wait(&m->done, &m->lock);
+	*stage = m->result == 0;
+	return *stage;
+}
+
+static void end_stage(struct vd_mover *m, bool *stage, int r, const struct vd_error *e)
+{
 	pthread_mutex_lock(&m->lock);
-	note_failure(m, r, &e);
-	m->committing->rec.n_chunks = 0;
-	m->committing->len = 0;
-	m->committing = NULL;
+	note_failure(m, r, e);
+	*stage = false;
 	pthread_cond_broadcast(&m->done);
 	pthread_mutex_unlock(&m->lock);
 }
 
-static int wait_for_commit(struct vd_mover *m, struct vd_error *e)
+/* The recorder is let go only when the placer is taken: so the record after next finds its place free. */
+static void run_commit(struct vd_work *w)
 {
-	vd_auto_unlock pthread_mutex_t *held = vd_locked(&m->lock);
+	struct batch *b = (struct batch *)((char *)w - offsetof(struct batch, work));
+	struct vd_mover *m = b->m;
+	struct vd_error e = { 0 };
+	int r = record(m, b, &e);
+	bool goes_on = r == 0 && begin_stage(m, &m->is_placing);
 
-	while (m->committing)
-		pthread_cond_wait(&m->done, &m->lock);
+	end_stage(m, &m->is_recording, r, &e);
+	if (goes_on) {
+		r = place(m, b, &e);
+		end_stage(m, &m->is_placing, r, &e);
+	}
+	pthread_mutex_lock(&m->lock);
+	b->rec.n_chunks = 0;
+	b->len = 0;
+	b->is_busy = false;
+	pthread_cond_broadcast(&m->done);
+	pthread_mutex_unlock(&m->lock);
+}
+
+static int result_of(struct vd_mover *m, struct vd_error *e)
+{
 	if (m->result < 0 && e)
 		*e = m->error;
 	return m->result;
+}
+
+/* A batch that is free to be filled. */
+static struct batch *next_batch(struct vd_mover *m)
+{
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&m->lock);
+
+	for (;;) {
+		for (int i = 0; i < N_BATCHES; i++)
+			if (!m->all[i].is_busy)
+				return &m->all[i];
+		pthread_cond_wait(&m->done, &m->lock);
+	}
+}
+
+static int wait_for_all(struct vd_mover *m, struct vd_error *e)
+{
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&m->lock);
+
+	for (int i = 0; i < N_BATCHES; i++)
+		while (m->all[i].is_busy)
+			pthread_cond_wait(&m->done, &m->lock);
+	return result_of(m, e);
 }
 
 /* Sleeps until so many bytes are due; the one who stops it does not wait long. */
@@ -344,22 +397,25 @@ static int keep_pace(struct vd_mover *m, struct vd_error *e)
 /* The batch that was filled is turned, and its commit begins. */
 static int turn_batch(struct vd_mover *m, struct vd_error *e)
 {
+	struct batch *b = m->b;
 	int r;
 
-	if (!m->b->rec.n_chunks)
+	if (!b->rec.n_chunks)
 		return 0;
-	prepare_all(m);
-	r = wait_for_commit(m, e);
+	r = vd_random(b->rec.salt, sizeof(b->rec.salt), e);
 	if (r < 0)
 		return r;
-	m->moved += m->b->len;
-	m->p->report->converted += m->b->len;
-	m->p->at_file = m->b->rec.cursor_file;
-	m->p->at = m->b->rec.cursor;
-	m->committing = m->b;
-	m->commit = (struct vd_work){ .run = run_commit };
-	vd_workers_add(m->workers, &m->commit);
-	m->b = &m->both[m->b == &m->both[0]];
+	prepare_all(m);
+	if (!begin_stage(m, &m->is_recording))
+		return result_of(m, e);
+	m->moved += b->len;
+	m->p->report->converted += b->len;
+	m->p->at_file = b->rec.cursor_file;
+	m->p->at = b->rec.cursor;
+	b->is_busy = true;
+	b->work = (struct vd_work){ .run = run_commit };
+	vd_workers_add(m->workers, &b->work);
+	m->b = next_batch(m);
 	r = vd_inplace_progress(m->p, e);
 	return r < 0 ? r : keep_pace(m, e);
 }
@@ -390,7 +446,7 @@ int vd_mover_add(struct vd_mover *m, const struct vd_chunk *c, uint64_t cursor, 
 
 int vd_mover_end(struct vd_mover *m, struct vd_error *e)
 {
-	int r = turn_batch(m, e), w = wait_for_commit(m, r < 0 ? NULL : e);
+	int r = turn_batch(m, e), w = wait_for_all(m, r < 0 ? NULL : e);
 
 	return r < 0 ? r : w;
 }

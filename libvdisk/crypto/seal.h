@@ -12,6 +12,10 @@
 /* scalar times point; NULL: the base point. VD_EKEY for a point of small order, which would share nothing. */
 int vd_x25519(const uint8_t scalar[VD_SEAL_KEY], const uint8_t *point, uint8_t out[VD_SEAL_KEY], struct vd_error *e) VD_MUST_CHECK;
 int vd_hmac_sha256(struct vd_bytes key, struct vd_bytes text, uint8_t out[VD_SEAL_KEY], struct vd_error *e) VD_MUST_CHECK;
+#define VD_GMAC_NONCE 12
+/* GMAC (NIST SP 800-38D) with AES-256. No key may see a nonce twice. */
+int vd_gmac_aes256(const uint8_t key[VD_SEAL_KEY], const uint8_t nonce[VD_GMAC_NONCE], struct vd_bytes text,
+		   uint8_t out[VD_SEAL_TAG], struct vd_error *e) VD_MUST_CHECK;
 /* One block of HKDF-SHA-256, which is all that a key takes. */
 int vd_hkdf_sha256(struct vd_bytes secret, struct vd_bytes salt, const char *info, uint8_t out[VD_SEAL_KEY],
 		   struct vd_error *e) VD_MUST_CHECK;

@@ -91,6 +91,20 @@ static void chacha_is_that_of_its_rfc(void **state)
 	expect_hex(out, "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d6");
 }
 
+/* NIST CAVP, gcmEncryptExtIV256.rsp: no plaintext, 128 bits of additional data, count 0. */
+static void gmac_is_that_of_nist(void **state)
+{
+	uint8_t key[32], nonce[12], text[16], tag[16], want[16];
+
+	(void)state;
+	unhex("78dc4e0aaf52d935c3c01eea57428f00ca1fd475f5da86a49c8dd73d68c8e223", key);
+	unhex("d79cf22d504cc793c3fb6c8a", nonce);
+	unhex("b96baa8c1c75a671bfb2d08d06be5f36", text);
+	unhex("3e5d486aa2e30b22e040b85723a06e76", want);
+	assert_int_equal(vd_gmac_aes256(key, nonce, (struct vd_bytes){ text, sizeof(text) }, tag, NULL), 0);
+	assert_memory_equal(tag, want, sizeof(want));
+}
+
 static void bech32_takes_its_own_only(void **state)
 {
 	/* The example of age's own manual. */
@@ -122,6 +136,7 @@ int main(void)
 		cmocka_unit_test(points_of_small_order_are_refused),
 		cmocka_unit_test(hkdf_is_that_of_its_rfc),
 		cmocka_unit_test(chacha_is_that_of_its_rfc),
+		cmocka_unit_test(gmac_is_that_of_nist),
 		cmocka_unit_test(bech32_takes_its_own_only),
 	};
 
