@@ -249,8 +249,8 @@ static void seal(const struct settings *s, const struct protocol_request *reques
 	jwe[n] = '\0';
 	if (!is_jwe(jwe, n))
 		protocol_fail(PROTOCOL_FAILED, "clevis prints something else than a JWE");
-	json_object_object_add(token, "helper", json_object_new_string("clevis"));
-	json_object_object_add(token, "jwe", json_object_new_string(jwe));
+	protocol_put_text(token, "helper", "clevis");
+	protocol_put_text(token, "jwe", jwe);
 	protocol_reply_token(token);
 }
 

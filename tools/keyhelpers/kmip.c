@@ -202,9 +202,9 @@ static void seal(const struct settings *s, const struct protocol_request *reques
 	fetch_key(&link, version, id);
 	kmip_disconnect(&link);
 	base64_encode(wrapped, wrap(id, request->secret, request->secret_len, wrapped), text);
-	json_object_object_add(token, "helper", json_object_new_string("kmip"));
-	json_object_object_add(token, "id", json_object_new_string(id));
-	json_object_object_add(token, "wrapped", json_object_new_string(text));
+	protocol_put_text(token, "helper", "kmip");
+	protocol_put_text(token, "id", id);
+	protocol_put_text(token, "wrapped", text);
 	protocol_reply_token(token);
 }
 

@@ -16,7 +16,6 @@
 #include <p11-kit/p11-kit.h>
 #include <p11-kit/uri.h>
 
-#include "keyhelpers/base64.h"
 #include "keyhelpers/options.h"
 #include "keyhelpers/pin.h"
 #include "keyhelpers/protocol.h"
@@ -284,19 +283,6 @@ static CK_RV encrypt(CK_OBJECT_HANDLE key, const struct protocol_request *reques
 	return rv;
 }
 
-static void put_text(struct json_object *token, const char *name, const char *text)
-{
-	json_object_object_add(token, name, json_object_new_string(text));
-}
-
-static void put_bytes(struct json_object *token, const char *name, const uint8_t *bytes, size_t len)
-{
-	char text[BASE64_LEN(DATA_MAX) + 1];
-
-	base64_encode(bytes, len, text);
-	put_text(token, name, text);
-}
-
 static void seal(const struct settings *s, const struct protocol_request *request)
 {
 	struct json_object *token = json_object_new_object();
@@ -317,14 +303,14 @@ static void seal(const struct settings *s, const struct protocol_request *reques
 		rv = encrypt(key, request, &w);
 	}
 	must(rv, "encrypting the secret");
-	put_text(token, "helper", "pkcs11");
-	put_text(token, "mechanism", mechanism_names[w.mechanism]);
+	protocol_put_text(token, "helper", "pkcs11");
+	protocol_put_text(token, "mechanism", mechanism_names[w.mechanism]);
 	for (size_t i = 0; i < w.id_len; i++)
 		sprintf(id + 2 * i, "%02x", w.id[i]);
-	put_text(token, "id", id);
-	put_bytes(token, "data", w.data, w.data_len);
+	protocol_put_text(token, "id", id);
+	protocol_put_bytes(token, "data", w.data, w.data_len);
 	if (w.mechanism == AES_GCM)
-		put_bytes(token, "iv", w.iv, sizeof(w.iv));
+		protocol_put_bytes(token, "iv", w.iv, sizeof(w.iv));
 	protocol_reply_token(token);
 }
 
@@ -351,7 +337,7 @@ static size_t take_hex(const char *text, uint8_t *out, size_t size)
 
 static void take_wrapped(struct json_object *token, struct wrapped *w)
 {
-	const char *name = protocol_text(token, "mechanism"), *data = protocol_text(token, "data"), *iv = protocol_text(token, "iv");
+	const char *name = protocol_text(token, "mechanism");
 	int i = 0;
 	size_t len = 0;
 
@@ -361,9 +347,9 @@ static void take_wrapped(struct json_object *token, struct wrapped *w)
 		protocol_fail(PROTOCOL_FAILED, "the token is wrapped in a way that this program does not know");
 	w->mechanism = (enum mechanism)i;
 	w->id_len = take_hex(protocol_text(token, "id"), w->id, sizeof(w->id));
-	if (!data || !base64_decode(data, strlen(data), w->data, sizeof(w->data), &w->data_len) || !w->data_len)
+	if (!protocol_bytes(token, "data", w->data, sizeof(w->data), &w->data_len) || !w->data_len)
 		damaged();
-	if (w->mechanism == AES_GCM && (!iv || !base64_decode(iv, strlen(iv), w->iv, sizeof(w->iv), &len) || len != IV_LEN))
+	if (w->mechanism == AES_GCM && (!protocol_bytes(token, "iv", w->iv, sizeof(w->iv), &len) || len != IV_LEN))
 		damaged();
 }
 

@@ -127,6 +127,28 @@ const char *protocol_text(struct json_object *object, const char *name)
 	return json_object_get_string(value);
 }
 
+bool protocol_bytes(struct json_object *object, const char *name, uint8_t *out, size_t size, size_t *len)
+{
+	const char *text = protocol_text(object, name);
+
+	return text && base64_decode(text, strlen(text), out, size, len);
+}
+
+void protocol_put_text(struct json_object *object, const char *name, const char *text)
+{
+	json_object_object_add(object, name, json_object_new_string(text));
+}
+
+void protocol_put_bytes(struct json_object *object, const char *name, const uint8_t *bytes, size_t len)
+{
+	char text[BASE64_LEN(PROTOCOL_TOKEN_MAX) + 1];
+
+	if (len > PROTOCOL_TOKEN_MAX)
+		protocol_fail(PROTOCOL_FAILED, "the %s has over %d bytes", name, PROTOCOL_TOKEN_MAX);
+	base64_encode(bytes, len, text);
+	protocol_put_text(object, name, text);
+}
+
 /* Behind the blanks. */
 static char *skip_blanks(char *p)
 {

@@ -50,6 +50,11 @@ void protocol_deadline(unsigned seconds, const char *whom);
 struct json_object *protocol_parse(const char *text);
 /* A member that is a string without zero bytes, or NULL. */
 const char *protocol_text(struct json_object *object, const char *name);
+/* A member that is base64 of at most `size` bytes. False: there is none, or it is none. */
+bool protocol_bytes(struct json_object *object, const char *name, uint8_t *out, size_t size, size_t *len);
+/* Adds members: a text, and bytes in base64. */
+void protocol_put_text(struct json_object *object, const char *name, const char *text);
+void protocol_put_bytes(struct json_object *object, const char *name, const uint8_t *bytes, size_t len);
 /*
  * Takes the first string that is a member `name`, `depth` objects deep (1: of the outermost), out of JSON text before
  * json-c makes copies of it that nobody wipes: decodes it as base64, and overwrites it in the text. False: there is none,

@@ -18,7 +18,6 @@
 #include <tss2/tss2_rc.h>
 #include <tss2/tss2_tctildr.h>
 
-#include "keyhelpers/base64.h"
 #include "keyhelpers/options.h"
 #include "keyhelpers/protocol.h"
 
@@ -177,29 +176,16 @@ static void bind_to_pcrs(ESYS_TR session, uint32_t pcrs)
 
 /* ---- sealing -------------------------------------------------------------------------------------------- */
 
-static void put_text(struct json_object *token, const char *name, const char *text)
-{
-	json_object_object_add(token, name, json_object_new_string(text));
-}
-
-static void put_part(struct json_object *token, const char *name, const uint8_t *bytes, size_t len)
-{
-	char text[BASE64_LEN(PART_MAX) + 1];
-
-	base64_encode(bytes, len, text);
-	put_text(token, name, text);
-}
-
 static void put_object(struct json_object *token, const TPM2B_PUBLIC *public, const TPM2B_PRIVATE *private)
 {
 	uint8_t bytes[PART_MAX];
 	size_t len = 0;
 
 	must(Tss2_MU_TPM2B_PUBLIC_Marshal(public, bytes, sizeof(bytes), &len), "writing the public part");
-	put_part(token, "public", bytes, len);
+	protocol_put_bytes(token, "public", bytes, len);
 	len = 0;
 	must(Tss2_MU_TPM2B_PRIVATE_Marshal(private, bytes, sizeof(bytes), &len), "writing the private part");
-	put_part(token, "private", bytes, len);
+	protocol_put_bytes(token, "private", bytes, len);
 }
 
 static TPM2B_PUBLIC template_of(ESYS_TR primary, uint32_t pcrs)
@@ -256,13 +242,13 @@ static void seal(const struct settings *s, const struct protocol_request *reques
 	memcpy(memory.sensitive.sensitive.data.buffer, request->secret, request->secret_len);
 	must(Esys_Create(tpm.esys, primary, session, ESYS_TR_NONE, ESYS_TR_NONE, &memory.sensitive, &public, &no_data, &no_pcrs,
 			 &private, &made, NULL, NULL, NULL), "sealing the secret");
-	put_text(token, "helper", "tpm2");
+	protocol_put_text(token, "helper", "tpm2");
 	json_object_object_add(token, "machine-bound", json_object_new_boolean(true));
 	for (int i = 0; i < N_PCRS; i++)
 		if (pcrs >> i & 1)
 			json_object_array_add(list, json_object_new_int(i));
 	json_object_object_add(token, "pcrs", list);
-	put_text(token, "primary", name);
+	protocol_put_text(token, "primary", name);
 	put_object(token, made, private);
 	Esys_Free(made);
 	Esys_Free(private);
@@ -276,26 +262,17 @@ _Noreturn static void damaged(void)
 	protocol_fail(PROTOCOL_FAILED, "the token is damaged");
 }
 
-static size_t take_part(struct json_object *token, const char *name, uint8_t bytes[PART_MAX])
-{
-	const char *text = protocol_text(token, name);
-	size_t len;
-
-	if (!text || !base64_decode(text, strlen(text), bytes, PART_MAX, &len))
-		damaged();
-	return len;
-}
-
 static void take_object(struct json_object *token, TPM2B_PUBLIC *public, TPM2B_PRIVATE *private)
 {
 	uint8_t bytes[PART_MAX];
-	size_t len = take_part(token, "public", bytes), used = 0;
+	size_t len, used = 0;
 
-	if (Tss2_MU_TPM2B_PUBLIC_Unmarshal(bytes, len, &used, public) != TSS2_RC_SUCCESS || used != len)
+	if (!protocol_bytes(token, "public", bytes, sizeof(bytes), &len) ||
+	    Tss2_MU_TPM2B_PUBLIC_Unmarshal(bytes, len, &used, public) != TSS2_RC_SUCCESS || used != len)
 		damaged();
-	len = take_part(token, "private", bytes);
 	used = 0;
-	if (Tss2_MU_TPM2B_PRIVATE_Unmarshal(bytes, len, &used, private) != TSS2_RC_SUCCESS || used != len)
+	if (!protocol_bytes(token, "private", bytes, sizeof(bytes), &len) ||
+	    Tss2_MU_TPM2B_PRIVATE_Unmarshal(bytes, len, &used, private) != TSS2_RC_SUCCESS || used != len)
 		damaged();
 }
 

@@ -258,9 +258,9 @@ static void seal(const struct settings *s, const struct protocol_request *reques
 	ciphertext = json_object_object_get_ex(reply, "data", &data) ? protocol_text(data, "ciphertext") : NULL;
 	if (!ciphertext || !is_ciphertext(ciphertext))
 		protocol_fail(PROTOCOL_FAILED, "%s: the reply has no ciphertext of Vault's", s->address);
-	json_object_object_add(token, "helper", json_object_new_string("vault"));
-	json_object_object_add(token, "key", json_object_new_string(s->key));
-	json_object_object_add(token, "ciphertext", json_object_new_string(ciphertext));
+	protocol_put_text(token, "helper", "vault");
+	protocol_put_text(token, "key", s->key);
+	protocol_put_text(token, "ciphertext", ciphertext);
 	protocol_reply_token(token);
 	json_object_put(reply);
 }
