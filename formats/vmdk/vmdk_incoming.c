@@ -177,7 +177,8 @@ static int count_named(struct incoming *s, struct vd_error *e)
 		return corrupt(s, e, 56, "the grain directory is neither before the first grain nor at the end");
 	for (uint64_t i = 0; i < s->sp.n_tables; i++)
 		if (!is_table_in_front(s, i))
-			return corrupt(s, e, s->h.gd_off * VMDK_SECTOR + 4 * i, "the directory names a grain table that is not before the grains");
+			return corrupt(s, e, s->h.gd_off * VMDK_SECTOR + 4 * i,
+				       "the directory names a grain table that is not before the grains");
 	for (uint64_t i = 0; i < n; i++) {
 		uint32_t entry = entry_in_front(s, s->h.gd_off, i);
 

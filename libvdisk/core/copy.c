@@ -471,6 +471,8 @@ static void worker_fini(struct worker *w)
 {
 	if (w->buf && w->c->wipes)
 		vd_wipe(w->buf, w->c->piece_max);
+	if (w->intake.bytes && w->c->wipes)
+		vd_wipe(w->intake.bytes, w->intake.room);
 	free(w->buf);
 	free(w->packed);
 	free(w->parts);

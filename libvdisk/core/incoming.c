@@ -49,7 +49,8 @@ static int refuse_unknown(const char *name, struct vd_bytes head, struct vd_erro
 	}
 	if (head.len > TAR_MAGIC_AT + 5 && !memcmp(head.p + TAR_MAGIC_AT, "ustar", 5)) {
 		vd_fail(e, VD_EUNSUPPORTED, "%s: a package is not read from a stream", name);
-		return vd_hint(e, VD_EUNSUPPORTED, "take its disk out on the way: tar -xO NAME.vmdk; or save it into a file, and name that");
+		return vd_hint(e, VD_EUNSUPPORTED, "take its disk out on the way: tar -xO NAME.vmdk; or save it into a file, and name "
+			       "that");
 	}
 	vd_fail(e, VD_EARG, "%s: what it is cannot be told by its beginning", name);
 	return vd_hint(e, VD_EARG, "if it is a raw disk, say -f raw");

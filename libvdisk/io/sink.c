@@ -15,6 +15,7 @@
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/base/secret.h"
 
 #define HELD_MAX (1u << 20)     /* all that formats lay out before the first payload has its place in it: see sink_pwrite() */
 #define PIPE_SIZE (1 << 20)     /* what an unprivileged process may ask for; the usual 64 KiB cost a switch each */
@@ -211,6 +212,8 @@ static int sink_close(struct vd_io *io, struct vd_error *e)
 	if (s->is_own && close(s->fd) < 0)
 		r = vd_fail_errno(e, errno, "%s: closing failed", io->name);
 	pthread_mutex_destroy(&s->lock);
+	/* It may have been a disk that was encrypted. */
+	vd_wipe(s->held, HELD_MAX);
 	free(s->held);
 	free(io->name);
 	free(s);

@@ -3,6 +3,7 @@
  * Disks that come by a pipe: what is made of them, what is noticed when something is missing or not as the stream says, and
  * that a file with the same bytes is the same disk.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -206,6 +207,31 @@ static void the_file_says_the_same(void **state)
 		expect_ok(vd_mem_put(disks.mem, "f", s.p, len, &e), &e);
 		expect_failure(vd_image_open_on(disks.host, vmdk, "f", &opts, &img, &e), VD_ECORRUPT, &e,
 			       strchr(piped.message, ' ') + 1);
+	}
+	stream_free(&s);
+}
+
+static void no_failure_to_write_leaves_a_file(void **state)
+{
+	static const char *const kinds[] = { "qcow2", "luks1", "vmdk stream" };
+	struct vd_fault_plan plan = { .kinds = VD_OP_WRITE | VD_OP_TRUNCATE | VD_OP_FLUSH, .err = ENOSPC, .half_done = true };
+	struct stream_bytes s = usual(false);
+	struct vd_error e;
+	int r;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		for (plan.nth = 1; ; plan.nth++) {
+			vd_fault_arm(disks.fault, &plan);
+			r = receive(target_named(kinds[i]), s.p, s.len, NULL, 0, &e);
+			if (!vd_fault_fired(disks.fault))
+				break;
+			expect_failure(r, VD_ENOSPC, &e, "");
+		}
+		expect_ok(r, &e);
+		assert_true(plan.nth > 3);
+		vd_fault_arm(disks.fault, NULL);
+		expect_ok(disks.host->unlink(disks.host, "o", &e), &e);
 	}
 	stream_free(&s);
 }
@@ -452,6 +478,7 @@ int main(void)
 		T(what_comes_in_no_order_goes_where_it_can),
 		T(wherever_it_is_cut_off_it_says_what_is_sound),
 		T(the_file_says_the_same),
+		T(no_failure_to_write_leaves_a_file),
 		T(tables_have_to_say_what_came),
 		T(tables_before_the_grains_decide),
 		T(markers_are_judged),
