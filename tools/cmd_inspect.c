@@ -112,7 +112,8 @@ static int inspect_stream(const struct vd_inspect_opts *o, struct vd_inspection 
 static void print_human(const char *image, const struct vd_inspection *i)
 {
 	const char *encryption = i->encryption == VD_ENCRYPTED_LUKS ? ", encrypted (LUKS)" :
-				 i->encryption == VD_ENCRYPTED_LEGACY_AES ? ", weakly encrypted" : "";
+				 i->encryption == VD_ENCRYPTED_LEGACY_AES ? ", weakly encrypted" :
+				 i->is_encryption_unknown ? "; whether it is encrypted is not known" : "";
 
 	if (i->format)
 		ui_summary("%s: %s, a disk of %s%s", image, i->format, size_show((double)i->virtual_size).s, encryption);
@@ -131,7 +132,8 @@ static void print_json(const char *image, const struct report *rep, struct json_
 		json_put_text(j, "format", i->format);
 	json_put_u64(j, "virtual-size", i->virtual_size);
 	json_put_u64(j, "file-size", i->file_size);
-	json_put_bool(j, "encrypted", i->encryption != VD_PLAIN);
+	if (!i->is_encryption_unknown)
+		json_put_bool(j, "encrypted", i->encryption != VD_PLAIN);
 	if (i->luks_version)
 		json_put_u64(j, "luks-version", i->luks_version);
 	json_put(j, "findings", rep->findings);

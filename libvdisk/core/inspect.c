@@ -128,6 +128,7 @@ static int judge_image(struct inspect *in, const struct vd_image *img)
 	in->result->virtual_size = img->size;
 	in->result->encryption = img->layer.encryption;
 	in->result->luks_version = img->layer.luks.version;
+	in->result->is_encryption_unknown = img->content_is_unknown;
 	if (r == 0 && max && img->size > max)
 		r = found(in, VD_RISK_SIZE, "its disk has %llu bytes, more than the %llu that are allowed",
 			  (unsigned long long)img->size, (unsigned long long)max);

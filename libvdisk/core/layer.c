@@ -281,11 +281,11 @@ static int open_legacy_aes(struct vd_image *img, const struct vd_open_opts *opts
 
 /*
  * A format with tables has disks that are damaged here and there, or whose files were only named: what can be read of the
- * beginning decides. Where that is not even a sector, it is not known.
+ * beginning decides. Where that is not even a sector, it is not known; nor where a table of a stream went by.
  */
 static bool is_what_the_image_says(int r)
 {
-	return r == VD_ECORRUPT || r == VD_EREFERENCE || r == VD_EUNSUPPORTED || r == VD_EACCESS;
+	return r == VD_ECORRUPT || r == VD_EREFERENCE || r == VD_EUNSUPPORTED || r == VD_EACCESS || r == VD_EAGAIN;
 }
 
 static int holds_luks(struct vd_image *img, bool *yes, struct vd_error *e)

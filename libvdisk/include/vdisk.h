@@ -690,6 +690,7 @@ struct vd_inspection {
 	const char *format;             /* for vd_open_opts; NULL: not one that this library opens. Lives for ever */
 	uint64_t virtual_size, file_size;
 	enum vd_encryption encryption;
+	bool is_encryption_unknown;     /* what would tell of a container was not seen, or cannot be read */
 	uint32_t luks_version;
 };
 VD_PUBLIC int vd_inspect(const char *path, const struct vd_inspect_opts *opts, struct vd_inspection *result,

@@ -170,6 +170,14 @@ sed -n 's/^vdisk: cut.vmdk: //p' "$stderr" | cmp -s - piped; claim "says the sam
 sound=$(sed 's/.*only the first \([0-9]*\) of.*/\1/' piped)
 run "$VDISK" inspect --policy=untrusted - < cut.vmdk
 [ "$status" -eq 10 ] && grep -q "only the first $sound of 8390144 bytes" "$stdout"; claim "and so does inspect"
+# What inspect keeps of a stream ends before the first table.
+head -c 36M /dev/urandom > long.raw
+"$VDISK" convert -q -c -O vmdk long.raw long.vmdk
+check "inspect lets a long stream through" sh -c "'$VDISK' inspect --policy=untrusted - < long.vmdk"
+grep -q 'whether it is encrypted is not known' "$stdout"; claim "and says what it has not seen"
+head -c 30M long.vmdk > cut.vmdk
+run "$VDISK" inspect --policy=untrusted - < cut.vmdk
+[ "$status" -eq 10 ] && grep -q '^broken .*is cut off' "$stdout"; claim "but not one that is cut off"
 head -c 400000 qemu.vmdk > cut.vmdk
 not_in 1 'only the first [1-9][0-9]* of 8390144 bytes' cut.vmdk convert -O qcow2 - bad.out
 check_fails 1 "qemu's in a file" "$VDISK" convert -O qcow2 cut.vmdk bad.out
