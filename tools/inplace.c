@@ -2,7 +2,9 @@
 /* Runs a conversion in place from names on the command line to the line that says it is done, or how it goes on. */
 #include "inplace.h"
 
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fail.h"
@@ -21,7 +23,7 @@ static const struct opt_choice resiliences[] = {
 	{ "journal", VD_RESILIENCE_JOURNAL }, { "checksum", VD_RESILIENCE_CHECKSUM }, { "none", VD_RESILIENCE_NONE }, { NULL, 0 },
 };
 static const struct opt_choice chains[] = {
-	{ "leave", CHAIN_LEAVE }, { "flatten", CHAIN_FLATTEN }, { NULL, 0 },
+	{ "leave", CHAIN_LEAVE }, { "flatten", CHAIN_FLATTEN }, { "encrypt", CHAIN_ENCRYPT }, { NULL, 0 },
 };
 #define PACE_OPTS                                                                                                    \
 	{ .name = "journal", .kind = OPT_TEXT, .where = WHERE(journal), .arg = "FILE",                               \
@@ -32,7 +34,7 @@ static const struct opt_choice chains[] = {
 static const struct opt start_opts[] = {
 	{ .name = "in-place", .kind = OPT_FLAG, .where = WHERE(in_place), .help = "convert IMAGE itself, without a second copy" },
 	{ .name = "chain", .kind = OPT_CHOICE, .where = WHERE(chain), .arg = "HOW", .choices = chains,
-	  .help = "of an overlay: leave its backing files as they are (qcow2), or flatten it first" },
+	  .help = "of an overlay: leave its backing files as they are, encrypt them too (qcow2), or flatten it first" },
 	{ .name = "resilience", .kind = OPT_CHOICE, .where = WHERE(resilience), .arg = "HOW", .choices = resiliences,
 	  .help = "journal (default), checksum, or none: see the page" },
 	PACE_OPTS,
@@ -84,11 +86,11 @@ static void fill_opts(struct job *j)
 	j->dirs = (struct vd_gate_dirs){ s->allow.at, s->allow.n };
 	j->opts = (struct vd_inplace_opts){
 		.struct_size = sizeof(j->opts), .format = s->format, .keys = j->keys.at, .n_keys = j->keys.n, .new_key = j->new_key,
-		.flags = (s->chain == CHAIN_LEAVE ? VD_INPLACE_LEAVE_PARENT : 0) | (s->drop_slots ? VD_INPLACE_DROP_SLOTS : 0),
+		.flags = (s->chain == CHAIN_LEAVE || s->chain == CHAIN_ENCRYPT ? VD_INPLACE_LEAVE_PARENT : 0) | (s->drop_slots ? VD_INPLACE_DROP_SLOTS : 0),
 		.luks_type = (enum vd_luks_type)s->made.luks_type, .cipher = (enum vd_cipher)s->made.cipher,
 		.kdf = { (uint32_t)s->made.pbkdf_iterations, (uint32_t)s->made.pbkdf_memory },
 		.journal = s->journal, .resilience = (enum vd_resilience)s->resilience, .bytes_per_second = s->bwlimit,
-		.gate = vd_gate_below_dirs, .gate_ctx = &j->dirs, .approve = approve, .ctx = j,
+		.gate = s->allow.n ? vd_gate_below_dirs : NULL, .gate_ctx = &j->dirs, .approve = approve, .ctx = j,
 	};
 }
 
@@ -224,6 +226,139 @@ static int flatten_first(struct settings *s, struct vd_error *e)
 	return r;
 }
 
+static int convert_one(struct settings *s, struct job *j, enum vd_inplace_act act, struct vd_error *e)
+{
+	int r;
+
+	j->s = s;
+	r = go(j, go_start, act, e);
+	return r < 0 ? r : scan_for_plaintext(s, e);
+}
+
+/* ---- a chain -------------------------------------------------------------------------------------------- */
+
+#define LAYERS_MAX 128
+
+struct layer {
+	char path[PATH_MAX], format[16];
+	bool is_encrypted;
+};
+
+/* One layer, and where its parent is; *parent empty: it has none. */
+static int look_at_layer(const struct settings *s, struct layer *l, char *parent, char *parent_format, struct vd_error *e)
+{
+	struct vd_image *img = NULL;
+	struct vd_info info;
+	int r = source_open_metadata(s, l->path, l->format[0] ? l->format : NULL, &img, e);
+
+	parent[0] = parent_format[0] = '\0';
+	if (r == 0)
+		r = source_info(img, &info, e);
+	if (r == 0) {
+		snprintf(l->format, sizeof(l->format), "%s", info.format);
+		l->is_encrypted = info.encryption != VD_PLAIN;
+		if (info.backing_file)
+			r = source_resolve(s, VD_REF_BACKING, l->path, info.backing_file, parent, PATH_MAX, e);
+		if (info.backing_format)
+			snprintf(parent_format, 16, "%s", info.backing_format);
+	}
+	vd_image_abort(img);
+	return r;
+}
+
+static int find_layers(const struct settings *s, struct layer *layers, size_t *n, struct vd_error *e)
+{
+	int r = 0;
+
+	snprintf(layers[0].path, PATH_MAX, "%s", s->operands[0]);
+	snprintf(layers[0].format, sizeof(layers[0].format), "%s", s->format ? s->format : "");
+	for (*n = 1; r == 0; (*n)++) {
+		if (*n == LAYERS_MAX)
+			return fail(e, VD_EUNSUPPORTED, "%s: its chain has more than %d layers", s->operands[0], LAYERS_MAX - 1);
+		r = look_at_layer(s, &layers[*n - 1], layers[*n].path, layers[*n].format, e);
+		if (r < 0 || !layers[*n].path[0])
+			return r;
+	}
+	return r;
+}
+
+static int judge_layers(const struct layer *layers, size_t n, struct vd_error *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		bool is_base = i + 1 == n;
+
+		if (!strcmp(layers[i].format, "qcow2") || (is_base && !strcmp(layers[i].format, "raw")))
+			continue;
+		fail(e, VD_EUNSUPPORTED, "%s is %s: layer by layer only qcow2 is encrypted, over qcow2 or raw", layers[i].path,
+		     layers[i].format);
+		return fail_hint(e, VD_EUNSUPPORTED, "flatten it first: --chain=flatten");
+	}
+	return 0;
+}
+
+/*
+ * A raw base becomes a container, and its overlay has to say so: first, since an overlay that takes ciphertext for a disk
+ * shows noise, while one that finds no container fails.
+ */
+static int name_container(struct settings *s, const struct layer *overlay, const struct layer *base, struct vd_error *e)
+{
+	struct vd_rebase_opts o = { .struct_size = sizeof(o), .flags = VD_REBASE_UNSAFE, .backing_format = "luks" };
+	struct vd_image *img = NULL;
+	struct vd_info info;
+	char name[PATH_MAX];
+	int r, c;
+
+	if (strcmp(base->format, "raw") != 0)
+		return 0;
+	r = source_open_control(s, overlay->path, overlay->format, &img, e);
+	if (r == 0)
+		r = source_info(img, &info, e);
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof(name), "%s", info.backing_file);
+	o.backing_file = name;
+	if (strcmp(info.backing_format ? info.backing_format : "", "luks") != 0)
+		r = vd_backing_rebase(img, &o, NULL, NULL, e);
+	c = vd_image_close(img, r < 0 ? NULL : e);
+	return r < 0 ? r : c;
+}
+
+/* From the base upwards; what is encrypted is left alone, so that a chain that was stopped between two layers goes on. */
+static int convert_layers(struct settings *s, struct job *j, struct layer *layers, size_t n, struct vd_error *e)
+{
+	int r = n > 1 ? name_container(s, &layers[n - 2], &layers[n - 1], e) : 0;
+
+	for (size_t i = n; i-- > 0 && r == 0;) {
+		struct settings one = *s;
+
+		one.operands[0] = layers[i].path;
+		one.format = layers[i].format;
+		if (!layers[i].is_encrypted)
+			r = convert_one(&one, j, VD_INPLACE_ENCRYPT, e);
+	}
+	return r;
+}
+
+static int convert_chain(struct settings *s, struct job *j, enum vd_inplace_act act, struct vd_error *e)
+{
+	struct layer *layers;
+	size_t n;
+	int r;
+
+	if (act != VD_INPLACE_ENCRYPT)
+		return fail(e, VD_EARG, "--chain=encrypt goes with encrypt");
+	layers = calloc(LAYERS_MAX, sizeof(*layers));
+	if (!layers)
+		ui_out_of_memory();
+	r = find_layers(s, layers, &n, e);
+	if (r == 0)
+		r = judge_layers(layers, n, e);
+	if (r == 0)
+		r = convert_layers(s, j, layers, n, e);
+	free(layers);
+	return r;
+}
+
 int inplace_start(struct settings *s, const char *label, enum vd_inplace_act act, struct vd_error *e)
 {
 	struct job j = { .s = s, .label = label };
@@ -232,9 +367,9 @@ int inplace_start(struct settings *s, const char *label, enum vd_inplace_act act
 	if (r == 0)
 		r = find_all_keys(&j, act, e);
 	if (r == 0)
-		r = go(&j, go_start, act, e);
+		r = s->chain == CHAIN_ENCRYPT ? convert_chain(s, &j, act, e) : convert_one(s, &j, act, e);
 	end(&j);
-	return r < 0 ? r : scan_for_plaintext(s, e);
+	return r;
 }
 
 int inplace_go_on(struct settings *s, enum inplace_way way, struct vd_error *e)

@@ -62,7 +62,7 @@ struct new_image {
 	const char *key_secret;         /* -o encrypt.key-secret=ID: of one --object */
 };
 /* What becomes of an overlay's backing files when it is converted in place. */
-enum chain { CHAIN_REFUSE, CHAIN_LEAVE, CHAIN_FLATTEN };
+enum chain { CHAIN_REFUSE, CHAIN_LEAVE, CHAIN_FLATTEN, CHAIN_ENCRYPT };
 enum compat { COMPAT_DEFAULT, COMPAT_V2, COMPAT_V3 };
 
 struct settings {
