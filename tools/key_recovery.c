@@ -6,21 +6,23 @@
 
 #include "fail.h"
 #include "key_acts.h"
+#include "locked.h"
 #include "recovery.h"
 #include "ui.h"
 
 static int show_recovery(const struct key_request *q, const char *text, struct vd_error *e)
 {
 	struct json_object *j;
+	int r;
 
 	if (ui_is_json()) {
 		j = key_summary(q, "recovery");
 		json_put_u64(j, "keyslot", q->slot);
-		json_put_text(j, "recovery-key", text);
-		json_print(j);
-		return 0;
+		return locked_show_text_in(j, "recovery-key", text, e);
 	}
-	ui_line("%s", text);
+	r = locked_show(text, RECOVERY_TEXT_SIZE, 1, e);
+	if (r < 0)
+		return r;
 	ui_note("this is the recovery key of %s (keyslot %u), shown this once: write it down, keep it away from the disk",
 		q->image, q->slot);
 	return q->s->qr ? recovery_show_qr(text, e) : 0;
@@ -40,32 +42,36 @@ static int parse_split(const char *text, struct split *s, struct vd_error *e)
 	return fail(e, VD_EARG, "--split: '%s' is not K/N such as 2/3: two or more of up to 255", text);
 }
 
-static void show_shares(const struct key_request *q, const struct split *s)
+static int show_shares(const struct key_request *q, const struct split *s, struct vd_error *e)
 {
-	struct json_object *j = NULL, *list = NULL;
+	struct json_object *j;
+	int r;
 
 	if (ui_is_json()) {
 		j = key_summary(q, "recovery");
 		json_put_u64(j, "keyslot", q->slot);
 		json_put_u64(j, "shares-needed", s->k);
-		list = json_put_array(j, "shares");
+		return locked_show_array_in(j, "shares", s->shares[0], VD_SHARE_SIZE, s->n, e);
 	}
-	for (unsigned i = 0; i < s->n; i++) {
-		if (list)
-			json_add(list, json_text(s->shares[i]));
-		else
-			ui_line("%s", s->shares[i]);
-	}
-	if (j)
-		json_print(j);
-	else
+	r = locked_show(s->shares[0], VD_SHARE_SIZE, s->n, e);
+	if (r == 0)
 		ui_note("these are %u shares of the recovery key of %s (keyslot %u), shown this once: any %u of them open it, with "
 			"--key-share FILE for each", s->n, q->image, q->slot, s->k);
+	return r;
+}
+
+/* A key that is only kept as such, without its text. */
+static int make_key(struct vd_key **made, struct vd_error *e)
+{
+	char *text = locked_new(RECOVERY_TEXT_SIZE);
+	int r = recovery_make(text, made, e);
+
+	locked_free(text, RECOVERY_TEXT_SIZE);
+	return r;
 }
 
 static int recovery_split(struct key_request *q, struct vd_error *e)
 {
-	char text[RECOVERY_TEXT_SIZE] = "";
 	struct vd_key *made = NULL;
 	struct split s = { 0 };
 	int r = parse_split(q->s->split, &s, e);
@@ -73,42 +79,39 @@ static int recovery_split(struct key_request *q, struct vd_error *e)
 	if (r == 0)
 		r = key_find(q, e);
 	if (r == 0)
-		r = recovery_make(text, &made, e);
-	explicit_bzero(text, sizeof(text));
+		r = make_key(&made, e);
 	if (r < 0)
 		return r;
-	s.shares = calloc(s.n, sizeof(*s.shares));
-	if (!s.shares)
-		ui_out_of_memory();
+	s.shares = (char (*)[VD_SHARE_SIZE])locked_new(s.n * sizeof(*s.shares));
 	r = vd_key_split(made, s.k, s.n, s.shares, e);
 	if (r == 0)
 		r = key_add_slot(q, vd_keyslot_add, made, "recovery", e);
 	if (r == 0)
-		show_shares(q, &s);
-	explicit_bzero(s.shares, s.n * sizeof(*s.shares));
-	free(s.shares);
+		r = show_shares(q, &s, e);
+	locked_free(s.shares[0], s.n * sizeof(*s.shares));
 	vd_key_free(made);
 	return r;
 }
 
 int key_act_recovery(struct key_request *q, struct vd_error *e)
 {
-	char text[RECOVERY_TEXT_SIZE] = "";
 	struct vd_key *made = NULL;
+	char *text = NULL;
 	int r;
 
 	if (q->s->split)
 		return recovery_split(q, e);
 	r = key_find(q, e);
-
-	if (r == 0)
-		r = recovery_make(text, &made, e);
+	if (r < 0)
+		return r;
+	text = locked_new(RECOVERY_TEXT_SIZE);
+	r = recovery_make(text, &made, e);
 	if (r == 0)
 		r = key_add_slot(q, vd_keyslot_add, made, "recovery", e);
 	if (r == 0)
 		r = show_recovery(q, text, e);
 	vd_key_free(made);
-	explicit_bzero(text, sizeof(text));
+	locked_free(text, RECOVERY_TEXT_SIZE);
 	return r;
 }
 
@@ -135,15 +138,13 @@ static int seal(const struct key_request *q, const struct vd_key *made, struct v
 /* The file first: a keyslot whose key nobody has would be there for good. */
 int key_act_escrow(struct key_request *q, struct vd_error *e)
 {
-	char text[RECOVERY_TEXT_SIZE] = "";
 	struct vd_key *made = NULL;
 	int r = judge_recipients(q->s, e);
 
 	if (r == 0)
 		r = key_find(q, e);
 	if (r == 0)
-		r = recovery_make(text, &made, e);
-	explicit_bzero(text, sizeof(text));
+		r = make_key(&made, e);
 	if (r == 0)
 		r = seal(q, made, e);
 	if (r == 0) {

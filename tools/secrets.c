@@ -10,10 +10,11 @@
 #include <unistd.h>
 
 #include "fail.h"
+#include "locked.h"
 #include "opts.h"
 #include "ui.h"
 
-#define PROMPT_MAX 512          /* longest passphrase that can be typed: qemu opens no longer one either */
+#define TYPED_SIZE (512 + 1)    /* longest passphrase that can be typed, and a NUL: qemu opens no longer one either */
 
 /* ---- one source ----------------------------------------------------------------------------------------- */
 
@@ -248,17 +249,17 @@ static int no_terminal(const char *image, int r, struct vd_error *e)
 
 int secrets_ask(const char *image, struct keys *out, struct vd_error *e)
 {
-	char typed[PROMPT_MAX + 1], prompt[512];
+	char *typed = locked_new(TYPED_SIZE), prompt[512];
 	struct vd_key *key = NULL;
 	int r;
 
 	snprintf(prompt, sizeof(prompt), "passphrase of %s: ", image);
-	r = ui_ask_secret(prompt, typed, sizeof(typed), e);
+	r = ui_ask_secret(prompt, typed, TYPED_SIZE, e);
 	if (r == 0)
 		r = vd_key_from_bytes(typed, strlen(typed), &key, e);
 	else
 		r = no_terminal(image, r, e);
-	explicit_bzero(typed, sizeof(typed));
+	locked_free(typed, TYPED_SIZE);
 	return r < 0 ? r : add(out, key, e);
 }
 
@@ -273,21 +274,20 @@ static int judge_typed(const char *typed, const char *again, struct vd_error *e)
 
 static int ask_twice(const char *image, struct vd_key **out, struct vd_error *e)
 {
-	char typed[PROMPT_MAX + 1], again[PROMPT_MAX + 1], prompt[512];
+	char *typed = locked_new(2 * TYPED_SIZE), *again = typed + TYPED_SIZE, prompt[512];
 	int r;
 
 	snprintf(prompt, sizeof(prompt), "new passphrase for %s: ", image);
-	r = ui_ask_secret(prompt, typed, sizeof(typed), e);
+	r = ui_ask_secret(prompt, typed, TYPED_SIZE, e);
 	if (r == 0)
-		r = ui_ask_secret("the same again: ", again, sizeof(again), e);
+		r = ui_ask_secret("the same again: ", again, TYPED_SIZE, e);
 	if (r < 0)
 		r = no_terminal(image, r, e);
 	else
 		r = judge_typed(typed, again, e);
 	if (r == 0)
 		r = vd_key_from_bytes(typed, strlen(typed), out, e);
-	explicit_bzero(typed, sizeof(typed));
-	explicit_bzero(again, sizeof(again));
+	locked_free(typed, 2 * TYPED_SIZE);
 	return r;
 }
 
