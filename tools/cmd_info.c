@@ -86,6 +86,8 @@ static void print_verdict(const struct vd_info *i)
 		       l->key_bits, l->n_slots, slots_total(l));
 	else if (i->encryption == VD_ENCRYPTED_LEGACY_AES)
 		printf("WEAKLY ENCRYPTED (qcow2's old AES-CBC: a copy with vdisk convert is safer)");
+	else if (i->encryption == VD_ENCRYPTED_XEN)
+		printf("ENCRYPTED (by Xen's tools, AES-XTS without key slots)");
 	else if (i->is_encryption_unknown)
 		printf("NOT KNOWN WHETHER ENCRYPTED (not all of its files were opened)");
 	else
@@ -256,6 +258,7 @@ static void put_encryption(struct json_object *to, const struct vd_info *i)
 {
 	static const char *const kinds[] = {
 		[VD_PLAIN] = "none", [VD_ENCRYPTED_LUKS] = "luks", [VD_ENCRYPTED_LEGACY_AES] = "legacy-aes",
+		[VD_ENCRYPTED_XEN] = "xen",
 	};
 	const struct vd_luks_info *l = &i->luks;
 	struct json_object *j = json_put_object(to, "encryption");

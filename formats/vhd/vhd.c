@@ -23,6 +23,8 @@ static const char *read_only_why(const struct vd_vhd *s)
 		return "its footer of 511 bytes, as Virtual PC before 2004 wrote it, is only read";
 	if (s->is_device && !vd_vhd_is_fixed(s))
 		return "a dynamic disk on a device is only read";
+	if (s->is_encrypted)
+		return "its encryption by Xen's tools is only read";
 	if (s->size % VHD_SECTOR || (vd_vhd_is_fixed(s) && s->footer_off % VHD_SECTOR))
 		return "it does not end at the end of a sector";
 	return NULL;
@@ -44,6 +46,8 @@ static int vhd_open(void *st, const struct vd_open *o, struct vd_error *e)
 		r = vd_vhd_footer_read(s, io, size, e);
 	if (r == 0 && !vd_vhd_is_fixed(s))
 		r = vd_vhd_header_read(s, io, size, e);
+	if (r == 0 && !vd_vhd_is_fixed(s))
+		r = vd_vhd_batmap_read(s, io, size, e);
 	if (r == 0 && s->f.type == VHD_DIFFERENCING)
 		r = vd_vhd_parent_read(s, io, size, e);
 	if (r < 0)
@@ -75,6 +79,12 @@ static void vhd_describe(const void *st, struct vd_format_info *i)
 		.fill_unit = is_fixed ? 1 : VHD_SECTOR,
 		.read_only_why = read_only_why(s),
 	};
+	if (s->is_encrypted) {
+		i->encryption = VD_ENCRYPTED_XEN;
+		i->tweak = VD_TWEAK_GUEST;
+		i->key_nonce = s->key_nonce;
+		i->key_hash = s->key_hash;
+	}
 	if (!s->parent.n)
 		return;
 	i->backing_file = s->parent.at[0];

@@ -18,6 +18,9 @@
  *   block   = bitmap data:u8[block_size]
  *   bitmap  = a bit a sector, the first in the most significant, padded to whole sectors; set: the sector is here,
  *             clear: in the parent, or zeros without one. Xen's tools version 0.1 begin with the least significant.
+ *   batmap   = Xen's tools, in the sector behind the table: "tdbatmap" offset:u64 sectors:u32 version:u32 checksum:u32
+ *              marker:u8 key_cookie:u8 nonce:u8[32] hash:u8[32]. key_cookie not 0: sectors are AES-XTS, 512 bytes a unit, by
+ *              a key of which hash is SHA-256(nonce key); the unit's number is the disk's sector (blktap, include/vhd.h)
  *   checksum = one's complement of the sum of all bytes but its own
  *
  * Invariants of the code that follows:
@@ -68,6 +71,7 @@
 #define VHD_BLOCK_MIN           (512u << 3)     /* a bitmap of a byte; Windows makes 512 KiB and 2 MiB */
 #define VHD_BLOCK_MAX           (256u << 20)
 #define VHD_LOCATORS            8
+#define VHD_KEY_HASH            32u
 #define VHD_LOCATOR_BYTES_MAX   4096u
 #define VHD_NAME_BYTES          512u            /* parent_name */
 #define VHD_W2RU                0x57327275u
@@ -131,6 +135,8 @@ struct vd_vhd {
 	uint64_t size;
 	uint32_t bitmap_size;           /* of a block; its data follows */
 	bool bits_from_low;             /* Xen's tools version 0.1 */
+	bool is_encrypted;              /* by Xen's tools */
+	uint8_t key_nonce[VHD_KEY_HASH], key_hash[VHD_KEY_HASH];
 
 	atomic_uint_fast64_t host_end;  /* bitmaps end before it */
 	/* Under the allocation lock. */
@@ -156,6 +162,8 @@ bool vd_vhd_footer_parse(const uint8_t *raw, size_t len, struct vd_vhd_footer *f
 /* Finds the footer in force (V1), fills footer, f, has_tail, footer_off, data_end. */
 int vd_vhd_footer_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;
 int vd_vhd_header_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;
+/* After the header: whether Xen's tools encrypted the disk. */
+int vd_vhd_batmap_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;
 uint32_t vd_vhd_checksum(const uint8_t *raw, size_t len, size_t at_checksum);
 /* The nearest geometry that is not larger (appendix of the specification), three fields in 4 bytes. */
 void vd_vhd_geometry(uint64_t size, uint8_t out[4]);

@@ -187,6 +187,29 @@ int vd_vhd_header_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, s
 	return judge_header(s, file_size, e);
 }
 
+/* ---- Xen's map of full blocks, of which only the key's hash counts here -------------------------------------- */
+
+#define BATMAP_KEY_COOKIE 29
+#define BATMAP_NONCE 30
+#define BATMAP_HASH 62
+
+int vd_vhd_batmap_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, struct vd_error *e)
+{
+	uint64_t at = s->h.table_offset + vd_round_up((uint64_t)s->h.max_entries * 4, VHD_SECTOR);
+	uint8_t raw[VHD_SECTOR];
+	int r;
+
+	if (memcmp(s->f.creator, "tap", 3) || !vd_range_inside(at, sizeof(raw), file_size))
+		return 0;
+	r = vd_io_pread(io, raw, sizeof(raw), at, e);
+	if (r < 0 || memcmp(raw, "tdbatmap", 8) || !raw[BATMAP_KEY_COOKIE])
+		return r;
+	s->is_encrypted = true;
+	memcpy(s->key_nonce, raw + BATMAP_NONCE, VHD_KEY_HASH);
+	memcpy(s->key_hash, raw + BATMAP_HASH, VHD_KEY_HASH);
+	return 0;
+}
+
 /* ---- writing -------------------------------------------------------------------------------------------- */
 
 uint32_t vd_vhd_now(void)

@@ -93,6 +93,7 @@ struct vd_format_info {
 	enum vd_tweak tweak;
 	uint64_t key_area_off, key_area_len;    /* file 0; LUKS only */
 	struct vd_bytes key_notes;      /* what keep_notes() was given */
+	const uint8_t *key_nonce, *key_hash;    /* Xen's VHD: 32 bytes each; the hash is SHA-256 of nonce and key */
 	const char *backing_file, *backing_format;
 	const char *const *backing_others;      /* more names of it, tried in turn where there is no file of the name before; NULL ends them */
 	uint32_t tail_mark;             /* others know the format by so many last bytes of the file, at most 512; 0: by its first */

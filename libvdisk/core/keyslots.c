@@ -22,7 +22,7 @@ int vd_keyslots_judge(const struct vd_image *img, struct vd_error *e)
 	if (img->layer.encryption == VD_ENCRYPTED_LUKS)
 		return 0;
 	return vd_fail(e, VD_EUNSUPPORTED, "%s: %s", img->path, img->layer.encryption == VD_PLAIN ?
-		       "it is not encrypted, so it has no keyslots" : "its old AES-CBC encryption has no keyslots");
+		       "it is not encrypted, so it has no keyslots" : "its encryption has no keyslots");
 }
 
 static int read_header(struct vd_image *img, uint8_t **header, size_t *len, struct vd_error *e)

@@ -10,6 +10,7 @@
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/registry.h"
+#include "libvdisk/crypto/hash.h"
 #include "libvdisk/crypto/random.h"
 
 #define UNIT 512                        /* tweaks count 512-byte units whatever the sector size (LUKS2 spec, "sector_size") */
@@ -279,6 +280,46 @@ static int open_legacy_aes(struct vd_image *img, const struct vd_open_opts *opts
 	return vd_diskcipher_new(VD_DISKCIPHER_AES_CBC_PLAIN64, key.p, key.len, &img->layer.cipher, e);
 }
 
+/* Of Xen's VHD the key is itself the volume key; what the image keeps of it is a hash. */
+static int is_xens_key(const struct vd_format_info *i, struct vd_bytes key, bool *yes, struct vd_error *e)
+{
+	uint8_t hash[VD_HASH_MAX];
+	struct vd_hash *h;
+	int r = vd_hash_new(VD_SHA256, &h, e);
+
+	if (r < 0)
+		return r;
+	vd_hash_add(h, i->key_nonce, VD_HASH_MAX);
+	vd_hash_add(h, key.p, key.len);
+	vd_hash_end(h, hash);
+	vd_hash_free(h);
+	*yes = (key.len == 32 || key.len == 64) && vd_secret_equal(hash, i->key_hash, sizeof(hash));
+	return 0;
+}
+
+static int open_xen(struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
+{
+	struct vd_layer *l = &img->layer;
+	bool yes = false;
+
+	l->encryption = VD_ENCRYPTED_XEN;
+	l->sector_size = UNIT;
+	l->tweak = img->info.tweak;
+	if (opts->flags & VD_OPEN_METADATA)
+		return 0;
+	if (!opts->n_keys)
+		return no_key(img, e);
+	for (size_t i = 0; i < opts->n_keys; i++) {
+		struct vd_bytes key = vd_key_bytes(opts->keys[i]);
+		int r = is_xens_key(&img->info, key, &yes, e);
+
+		if (r < 0 || yes)
+			return r < 0 ? r : vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, key.p, key.len, &l->cipher, e);
+	}
+	vd_fail(e, VD_EKEY, "%s: the key is not the one whose hash the image has", img->path);
+	return vd_hint(e, VD_EKEY, "it is a file of 32 or 64 random bytes, given with --key-file");
+}
+
 /*
  * A format with tables has disks that are damaged here and there, or whose files were only named: what can be read of the
  * beginning decides. Where that is not even a sector, it is not known; nor where a table of a stream went by.
@@ -321,6 +362,8 @@ int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool lo
 		return open_luks(img, opts, false, e);
 	case VD_ENCRYPTED_LEGACY_AES:
 		return open_legacy_aes(img, opts, e);
+	case VD_ENCRYPTED_XEN:
+		return open_xen(img, opts, e);
 	case VD_PLAIN:
 		break;
 	}

@@ -449,7 +449,7 @@ struct vd_luks_info {
 	struct vd_slot_info slots[VD_MAX_SLOTS];
 	uint32_t damaged_copy;          /* LUKS2: 1 or 2: that copy of the header does not hold, the other is read; 0: none */
 };
-enum vd_encryption { VD_PLAIN = 0, VD_ENCRYPTED_LUKS = 1, VD_ENCRYPTED_LEGACY_AES = 2 };
+enum vd_encryption { VD_PLAIN = 0, VD_ENCRYPTED_LUKS = 1, VD_ENCRYPTED_LEGACY_AES = 2, VD_ENCRYPTED_XEN = 3 };
 
 struct vd_info {
 	size_t struct_size;
