@@ -325,9 +325,14 @@ static int journal_path(const struct vd_inplace *p, char **path, struct vd_error
 	return r;
 }
 
-bool vd_inplace_is_stale(const struct vd_journal *j)
+bool vd_inplace_is_stale(const struct vd_inplace *p, const struct vd_journal *j)
 {
-	return j->state.phase <= VD_PHASE_UNPACK || j->state.phase >= VD_PHASE_UNVEIL;
+	const struct vd_io *file = vd_veil_file(p->veil);
+	const struct vd_journal_state *s = &j->state;
+
+	if (s->phase == VD_PHASE_DONE)
+		return true;
+	return (s->phase <= VD_PHASE_UNPACK || s->phase == VD_PHASE_UNVEIL) && s->dev == file->dev && s->ino == file->ino;
 }
 
 static int read_stub(struct vd_inplace *p, uint8_t uuid[VD_STUB_UUID], bool *has_stub, struct vd_error *e)
@@ -342,18 +347,35 @@ static int read_stub(struct vd_inplace *p, uint8_t uuid[VD_STUB_UUID], bool *has
 /* Whatever stopped it: what to do is the same. */
 static int say_half_way(struct vd_inplace *p, int r, struct vd_error *e)
 {
+	const char *journal = p->opts->journal, *before = journal ? " --journal " : "";
+
 	if (r == 0 || !p->report->changed)
 		return r;
 	if (r == VD_ECANCELLED)
 		vd_fail(e, VD_EHALFWAY, "%s: stopped; the conversion can go on", p->path);
-	return vd_hint(e, r == VD_ECANCELLED ? VD_EHALFWAY : r, "vdisk resume %s goes on, vdisk revert %s undoes it", p->path, p->path);
+	return vd_hint(e, r == VD_ECANCELLED ? VD_EHALFWAY : r, "vdisk resume%s%s %s goes on, vdisk revert%s%s %s undoes it", before,
+		       journal ? journal : "", p->path, before, journal ? journal : "", p->path);
+}
+
+/* A container that stands by itself is known; any other raw image has to be named, since its guest can write what it likes. */
+static int pick_format(struct vd_inplace *p, const char **format, struct vd_error *e)
+{
+	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
+	uint64_t ignored;
+	int r = p->opts->format ? 0 : vd_io_pread(vd_veil_file(p->veil), head, sizeof(head), 0, e);
+
+	*format = r == 0 && !p->opts->format && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored) ? "luks" : p->opts->format;
+	return r;
 }
 
 static int start(struct vd_inplace *p, enum vd_inplace_act act, struct vd_error *e)
 {
 	vd_auto_free char *path = NULL;
-	int r = open_bare(p, p->opts->format, e);
+	const char *format;
+	int r = pick_format(p, &format, e);
 
+	if (r == 0)
+		r = open_bare(p, format, e);
 	if (r == 0)
 		r = journal_path(p, &path, e);
 	if (r == 0)

@@ -7,6 +7,8 @@
 #ifndef VD_CORE_INPLACE_H
 #define VD_CORE_INPLACE_H
 
+#include <stdatomic.h>
+
 #include "libvdisk/core/image.h"
 #include "libvdisk/core/journal.h"
 #include "libvdisk/core/veil.h"
@@ -23,6 +25,7 @@ struct vd_inplace {
 	struct vd_inplace_report *report;
 	uint32_t at_file;               /* where the mover is: as the state's cursor, but not durable */
 	uint64_t at;
+	atomic_bool scrubbed;           /* something was, and is not flushed: no record goes past it before */
 };
 
 enum vd_inplace_run { VD_INPLACE_RESUME = 16, VD_INPLACE_REVERT };
@@ -47,6 +50,8 @@ extern uint64_t vd_mover_batch;
  * order in which no piece's dst is the src of one that comes later. VD_ECANCELLED between two batches.
  */
 int vd_mover_add(struct vd_mover *m, const struct vd_chunk *c, uint64_t cursor, struct vd_error *e) VD_MUST_CHECK;
+/* After a cancel, which is `why` and what it returns: what was turned is in place, durably, and the state says so. */
+int vd_mover_stop(struct vd_mover *m, int why, struct vd_error *e) VD_MUST_CHECK;
 /* All that was added is in place, durably. */
 int vd_mover_end(struct vd_mover *m, struct vd_error *e) VD_MUST_CHECK;
 /* Puts in place what records say that a crash left, and moves the cursor. */

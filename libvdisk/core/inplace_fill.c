@@ -12,12 +12,14 @@
 
 #define UNIT 512
 #define PIECE (2u << 20)
+#define COMMIT_BYTES (UINT64_C(128) << 20)      /* filled between two commits */
 #define RUNS 64
 
 struct fill {
 	struct vd_inplace *p;
 	uint8_t *zeros, *born;          /* PIECE bytes each */
 	uint64_t from;                  /* the disk begins here: behind the header of the container there is */
+	uint64_t uncommitted;           /* bytes */
 };
 
 static bool is_born(const struct fill *f, const struct vd_resv *v)
@@ -55,7 +57,27 @@ static int fill_piece(struct fill *f, uint64_t off, uint64_t len, struct vd_erro
 			vd_write_cancel(img, &v);
 		f->p->report->filled += n;
 	}
-	return r < 0 ? r : vd_write_relieve(img, e);
+	return r;
+}
+
+/*
+ * Of a unit that is linked all bytes are taken for data: tables are only committed, and it only stops, where whole units end.
+ */
+static int end_unit(struct fill *f, struct vd_error *e)
+{
+	struct vd_image *img = f->p->img;
+	int r = 0, c;
+
+	if (f->uncommitted >= COMMIT_BYTES || vd_meta_wants_commit(img->meta)) {
+		r = vd_image_commit_tables(img, e);
+		f->uncommitted = 0;
+	}
+	if (r == 0)
+		r = vd_inplace_progress(f->p, e);
+	if (r != VD_ECANCELLED)
+		return r;
+	c = vd_image_commit_tables(img, e);
+	return c < 0 ? c : r;
 }
 
 static int fill_run(struct fill *f, const struct vd_run *run, struct vd_error *e)
@@ -69,8 +91,9 @@ static int fill_run(struct fill *f, const struct vd_run *run, struct vd_error *e
 	for (uint64_t n; off < end && r == 0; off += n) {
 		n = vd_min_u64(end - off, PIECE - off % PIECE);
 		r = fill_piece(f, off, n, e);
-		if (r == 0)
-			r = vd_inplace_progress(f->p, e);
+		f->uncommitted += n;
+		if (r == 0 && ((off + n) % f->p->img->info.unit == 0 || off + n == end))
+			r = end_unit(f, e);
 	}
 	return r;
 }

@@ -59,6 +59,8 @@ int vd_inplace_move(struct vd_inplace *p, struct vd_error *e)
 		r = vd_mover_end(m, e);
 	if (r == 0)
 		s->cursor = p->at;
+	if (r == VD_ECANCELLED)
+		r = vd_mover_stop(m, r, e);
 	vd_mover_free(m);
 	return r;
 }

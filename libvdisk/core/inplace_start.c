@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The beginning of a conversion in place: whether the image can be converted, what it will take, keys and headers, the
- * journal. Up to the approval nothing is changed but the length of a raw file that ends inside a sector.
+ * journal. Up to the approval nothing is changed.
  */
 #include "libvdisk/core/inplace.h"
 
@@ -80,6 +80,8 @@ static int judge_format(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 			      "copy it: vdisk encrypt or decrypt, to another device or a file");
 	if (!img->format->encrypts && !b->moves && b->act != VD_INPLACE_REKEY && !img->format->shift)
 		return refuse(p, VD_EUNSUPPORTED, e, "is of a format in which a disk cannot make room for a header", "convert it into a new image");
+	if (i->size % SECTOR && !img->format->encrypts && !img->format->resize)
+		return refuse(p, VD_EUNSUPPORTED, e, "ends inside a sector", "convert it into a new image");
 	if (img->format->encrypts && !img->format->set_key_area)
 		return refuse(p, VD_EUNSUPPORTED, e, "cannot get another key area", "convert it into a new image");
 	return 0;
@@ -110,19 +112,17 @@ static int judge_tables(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 }
 
 /* A disk of whole sectors: those of a raw file that ends inside one get zeros behind. */
-static int make_whole(struct vd_inplace *p, struct vd_error *e)
+static int make_whole(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	struct vd_image *img = p->img;
 	uint64_t size = vd_round_up(img->info.size, SECTOR);
 	int r;
 
-	if (size == img->info.size)
+	if (size == img->info.size || img->format->encrypts)
 		return 0;
-	if (!img->format->resize)
-		return refuse(p, VD_EUNSUPPORTED, e, "ends inside a sector", "convert it into a new image");
 	r = img->format->resize(img->state, size, e);
 	img->format->describe(img->state, &img->info);
-	return r;
+	return r < 0 ? r : vd_host_file_size(img, 0, &b->ends[0], e);
 }
 
 /* ---- keys ----------------------------------------------------------------------------------------------- */
@@ -312,7 +312,7 @@ static int measure(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 
 /*
  * One that a crash left before the first stub, or behind the last, is of no use: the image is whole. vd_inplace_start() has
- * seen that it has no stub.
+ * seen that it has no stub. The journal of another image may have the same name, and be all that is left of that.
  */
 static int remove_stale(struct vd_inplace *p, const char *path, struct vd_error *e)
 {
@@ -322,10 +322,10 @@ static int remove_stale(struct vd_inplace *p, const char *path, struct vd_error 
 	if (!p->inner->exists(p->inner, path))
 		return 0;
 	r = vd_journal_open(p->inner, path, true, &j, e);
-	if (r == 0 && !vd_inplace_is_stale(j)) {
+	if (r == 0 && !vd_inplace_is_stale(p, j)) {
 		vd_journal_close(j);
 		vd_fail(e, VD_EEXIST, "%s is the journal of a conversion that has not ended", path);
-		return vd_hint(e, VD_EEXIST, "it may belong to another copy of the image: keep it there, or name another with --journal");
+		return vd_hint(e, VD_EEXIST, "it may be all that is left of another image: move it away if it is not, or name another with --journal");
 	}
 	return r < 0 ? r : vd_journal_remove(j, e);
 }
@@ -337,7 +337,7 @@ static int make_journal(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 		.act = (uint8_t)b->act, .resilience = (uint8_t)p->opts->resilience, .phase = VD_PHASE_BEGIN,
 		.is_container = !img->format->encrypts, .moves = b->moves, .size = img->info.size, .payload_off = b->payload_off,
 		.from_sector = b->from_sector, .to_sector = b->to_sector, .total = b->plan.total,
-		.n_files = vd_set_count(img->set),
+		.n_files = vd_set_count(img->set), .dev = vd_veil_file(p->veil)->dev, .ino = vd_veil_file(p->veil)->ino,
 	};
 	struct vd_bytes headers[2] = { { b->header[0], b->header_len[0] }, { b->header[1], b->header_len[1] } };
 	const struct vd_secret *vk = &b->vk[b->header_len[1] ? 1 : 0];
@@ -381,8 +381,6 @@ int vd_inplace_begin(struct vd_inplace *p, enum vd_inplace_act act, const char *
 	int r = judge_all(p, &b, e);
 
 	if (r == 0)
-		r = make_whole(p, e);
-	if (r == 0)
 		r = vd_alloc(vd_set_count(p->img->set), sizeof(*b.ends), &b.ends, e);
 	if (r == 0)
 		r = make_keys(p, &b, e);
@@ -390,5 +388,7 @@ int vd_inplace_begin(struct vd_inplace *p, enum vd_inplace_act act, const char *
 		r = measure(p, &b, e);
 	if (r == 0 && p->opts->approve && p->opts->approve(p->opts->ctx, &b.plan))
 		r = vd_fail(e, VD_ECANCELLED, "cancelled before anything was changed");
+	if (r == 0)
+		r = make_whole(p, &b, e);
 	return r < 0 ? r : make_journal(p, &b, e);
 }

@@ -29,7 +29,7 @@ struct vd_luks_view vd_inplace_view(const struct vd_inplace *p, struct vd_bytes 
 /* Opens the header with one of the keys: p->cipher[i] is ready, the volume key in vk. */
 int vd_inplace_unlock(struct vd_inplace *p, int i, struct vd_bytes header, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
 /* Of an image without a stub: it is whole, and the journal of no use. */
-bool vd_inplace_is_stale(const struct vd_journal *j);
+bool vd_inplace_is_stale(const struct vd_inplace *p, const struct vd_journal *j);
 const char *vd_inplace_act_name(int act);
 
 #endif

@@ -71,7 +71,10 @@ static int scrub_run(struct walk *w, const struct vd_host_run *run, struct vd_er
 	for (uint64_t at = run->off, n; at < run->off + run->len && r == 0; at += n) {
 		n = vd_min_u64(run->off + run->len - at, VD_MOVER_CHUNK);
 		r = vd_set_pwrite(w->p->img->set, run->file, w->zeros, n, at, e);
+		if (r == 0)
+			r = vd_inplace_progress(w->p, e);
 	}
+	atomic_store(&w->p->scrubbed, true);
 	w->p->report->scrubbed += run->len;
 	return r;
 }
@@ -194,6 +197,8 @@ static int begin_born(struct walk *w, struct vd_error *e)
 	s->is_born = true;
 	s->cursor_file = 0;
 	s->cursor = w->p->j->ends[0];
+	w->p->at_file = 0;
+	w->p->at = s->cursor;
 	s->record = w->p->j->n_records;
 	return vd_journal_write_state(w->p->j, e);
 }
@@ -217,6 +222,8 @@ int vd_inplace_walk(struct vd_inplace *p, struct vd_error *e)
 	}
 	if (r == 0)
 		r = vd_set_flush(p->img->set, e);
+	if (r == VD_ECANCELLED)
+		r = vd_mover_stop(w.m, r, e);
 	vd_mover_free(w.m);
 	return r;
 }

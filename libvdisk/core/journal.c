@@ -35,6 +35,12 @@ void vd_journal_close(struct vd_journal *j)
 	free(j);
 }
 
+int vd_journal_say_changed(const struct vd_journal *j, struct vd_error *e)
+{
+	vd_fail(e, VD_EAUTH, "%s was changed, and not by vdisk", j->path);
+	return vd_hint(e, VD_EAUTH, "do not go on with it: look for a copy that was not changed");
+}
+
 /* ---- keys ----------------------------------------------------------------------------------------------- */
 
 static int derive(struct vd_journal *j, struct vd_bytes volume_key, struct vd_error *e)
@@ -73,6 +79,16 @@ int vd_journal_tag(const struct vd_journal *j, const uint8_t salt[VD_JOURNAL_SAL
 
 /* ---- the state ------------------------------------------------------------------------------------------ */
 
+/* Tells damage from a wrong key, before there is a key. */
+static uint32_t sum_of_headers(const struct vd_journal *j)
+{
+	uint32_t sum = vd_crc32c(0, j->ends, j->state.n_files * sizeof(*j->ends));
+
+	for (int i = 0; i < 2; i++)
+		sum = vd_crc32c(sum, j->header[i], j->state.header_len[i]);
+	return sum;
+}
+
 static void encode(const struct vd_journal *j, struct vd_writer *w)
 {
 	const struct vd_journal_state *s = &j->state;
@@ -89,6 +105,8 @@ static void encode(const struct vd_journal *j, struct vd_writer *w)
 	vd_write_u8(w, s->moves);
 	vd_write_u8(w, s->is_born);
 	vd_write_bytes(w, s->format, sizeof(s->format));
+	vd_write_le64(w, s->dev);
+	vd_write_le64(w, s->ino);
 	vd_write_le64(w, s->size);
 	vd_write_le64(w, s->payload_off);
 	vd_write_le32(w, s->from_sector);
@@ -106,9 +124,10 @@ static void encode(const struct vd_journal *j, struct vd_writer *w)
 	vd_write_le32(w, s->n_hidden);
 	for (uint32_t i = 0; i < VD_JOURNAL_HIDDEN; i++)
 		vd_write_le64(w, s->hidden[i]);
+	vd_write_le32(w, sum_of_headers(j));
 }
 
-static void decode(struct vd_reader *r, uint64_t *n_written, struct vd_journal_state *s)
+static void decode(struct vd_reader *r, uint64_t *n_written, struct vd_journal_state *s, uint32_t *sum)
 {
 	const uint8_t *p;
 
@@ -126,6 +145,8 @@ static void decode(struct vd_reader *r, uint64_t *n_written, struct vd_journal_s
 	p = vd_reader_take(r, sizeof(s->format));
 	memcpy(s->format, p, sizeof(s->format));
 	s->format[sizeof(s->format) - 1] = '\0';
+	s->dev = vd_read_le64(r);
+	s->ino = vd_read_le64(r);
 	s->size = vd_read_le64(r);
 	s->payload_off = vd_read_le64(r);
 	s->from_sector = vd_read_le32(r);
@@ -143,6 +164,7 @@ static void decode(struct vd_reader *r, uint64_t *n_written, struct vd_journal_s
 	s->n_hidden = vd_read_le32(r);
 	for (uint32_t i = 0; i < VD_JOURNAL_HIDDEN; i++)
 		s->hidden[i] = vd_read_le64(r);
+	*sum = vd_read_le32(r);
 }
 
 /* What is authenticated: the state, the files' lengths, the headers. */
@@ -158,9 +180,16 @@ static int mac_of_state(const struct vd_journal *j, const uint8_t *state, uint8_
 	return r < 0 ? r : vd_journal_mac(j, (struct vd_bytes){ parts[0], sizeof(parts) }, mac, e);
 }
 
-int vd_journal_flush(struct vd_journal *j, struct vd_error *e)
+/* Durably. What it speaks of comes first, the second copy of before as well. */
+static int write_twice(struct vd_journal *j, struct vd_bytes bytes, uint64_t at, uint64_t apart, struct vd_error *e)
 {
-	return vd_io_flush(j->io, e);
+	int r = vd_io_flush(j->io, e);
+
+	if (r == 0)
+		r = vd_io_pwrite(j->io, bytes.p, bytes.len, at, e);
+	if (r == 0)
+		r = vd_io_flush(j->io, e);
+	return r < 0 ? r : vd_io_pwrite(j->io, bytes.p, bytes.len, at + apart, e);
 }
 
 int vd_journal_write_state(struct vd_journal *j, struct vd_error *e)
@@ -173,12 +202,7 @@ int vd_journal_write_state(struct vd_journal *j, struct vd_error *e)
 	encode(j, &w);
 	r = mac_of_state(j, state, state + MAC_AT, e);
 	vd_put_le32(state + STATE_LEN - 4, vd_crc32c(0, state, STATE_LEN - 4));
-	/* What it speaks of comes first. */
-	if (r == 0)
-		r = vd_io_flush(j->io, e);
-	if (r == 0)
-		r = vd_io_pwrite(j->io, state, sizeof(state), j->n_written % 2 * STATE_LEN, e);
-	return r < 0 ? r : vd_io_flush(j->io, e);
+	return r < 0 ? r : write_twice(j, (struct vd_bytes){ state, sizeof(state) }, 0, STATE_LEN, e);
 }
 
 static bool is_sound(const struct vd_journal_state *s)
@@ -192,6 +216,7 @@ static bool is_sound(const struct vd_journal_state *s)
 static int read_state(struct vd_journal *j, uint8_t state[STATE_LEN], struct vd_error *e)
 {
 	bool found = false;
+	uint32_t sum;
 
 	for (int i = 0; i < 2; i++) {
 		uint8_t buf[STATE_LEN];
@@ -205,12 +230,13 @@ static int read_state(struct vd_journal *j, uint8_t state[STATE_LEN], struct vd_
 		if (memcmp(buf, magic, sizeof(magic)) || vd_get_le32(buf + sizeof(magic)) != VERSION ||
 		    vd_get_le32(buf + STATE_LEN - 4) != vd_crc32c(0, buf, STATE_LEN - 4))
 			continue;
-		decode(&rd, &n, &s);
+		decode(&rd, &n, &s, &sum);
 		if (!is_sound(&s) || (found && n < j->n_written))
 			continue;
 		found = true;
 		j->state = s;
 		j->n_written = n;
+		j->sum = sum;
 		memcpy(state, buf, STATE_LEN);
 	}
 	if (found)
@@ -295,7 +321,7 @@ static int read_headers(struct vd_journal *j, struct vd_error *e)
 			r = vd_io_pread_exact(j->io, j->header[i], s->header_len[i], at, e);
 		at = vd_round_up(at + s->header_len[i], STATE_LEN);
 	}
-	return r;
+	return r < 0 || sum_of_headers(j) == j->sum ? r : vd_journal_say_changed(j, e);
 }
 
 int vd_journal_open(struct vd_host *host, const char *path, bool write, struct vd_journal **out, struct vd_error *e)
@@ -326,11 +352,7 @@ int vd_journal_unlock(struct vd_journal *j, struct vd_bytes volume_key, struct v
 		r = read_state(j, state, e);
 	if (r == 0)
 		r = mac_of_state(j, state, mac, e);
-	if (r == 0 && !vd_secret_equal(mac, state + MAC_AT, sizeof(mac))) {
-		vd_fail(e, VD_EAUTH, "%s was changed by somebody without the key of the disk", j->path);
-		r = vd_hint(e, VD_EAUTH, "do not go on with it: look for a copy that was not changed");
-	}
-	return r;
+	return r == 0 && !vd_secret_equal(mac, state + MAC_AT, sizeof(mac)) ? vd_journal_say_changed(j, e) : r;
 }
 
 int vd_journal_remove(struct vd_journal *j, struct vd_error *e)
@@ -343,19 +365,40 @@ int vd_journal_remove(struct vd_journal *j, struct vd_error *e)
 
 /* ---- hidden sectors ------------------------------------------------------------------------------------- */
 
+static int mac_of_hidden(const struct vd_journal *j, uint32_t i, const uint8_t *copy, uint8_t mac[VD_JOURNAL_MAC], struct vd_error *e)
+{
+	uint8_t said[4 + VD_JOURNAL_SECTOR];
+
+	vd_put_le32(said, i);
+	memcpy(said + 4, copy, VD_JOURNAL_SECTOR);
+	return vd_journal_mac(j, (struct vd_bytes){ said, sizeof(said) }, mac, e);
+}
+
 int vd_journal_read_hidden(struct vd_journal *j, uint32_t i, uint8_t sector[512], struct vd_error *e)
 {
-	int r = vd_io_pread_exact(j->io, sector, VD_JOURNAL_SECTOR, HIDDEN_AT + (uint64_t)i * VD_JOURNAL_SECTOR, e);
+	uint8_t copy[HIDDEN_LEN], mac[VD_JOURNAL_MAC];
+	int r = 0;
 
-	return r < 0 ? r : vd_diskcipher_decrypt(j->hider, sector, VD_JOURNAL_SECTOR, i, VD_JOURNAL_SECTOR, e);
+	for (int k = 0; k < 2 && r == 0; k++) {
+		r = vd_io_pread(j->io, copy, sizeof(copy), HIDDEN_AT + (2 * (uint64_t)i + k) * HIDDEN_LEN, e);
+		if (r == 0)
+			r = mac_of_hidden(j, i, copy, mac, e);
+		if (r < 0 || !vd_secret_equal(mac, copy + VD_JOURNAL_SECTOR, sizeof(mac)))
+			continue;
+		memcpy(sector, copy, VD_JOURNAL_SECTOR);
+		return vd_diskcipher_decrypt(j->hider, sector, VD_JOURNAL_SECTOR, i, VD_JOURNAL_SECTOR, e);
+	}
+	return r < 0 ? r : vd_journal_say_changed(j, e);
 }
 
 int vd_journal_write_hidden(struct vd_journal *j, uint32_t i, const uint8_t sector[512], struct vd_error *e)
 {
-	uint8_t buf[VD_JOURNAL_SECTOR];
+	uint8_t copy[HIDDEN_LEN] = { 0 };
 	int r;
 
-	memcpy(buf, sector, sizeof(buf));
-	r = vd_diskcipher_encrypt(j->hider, buf, sizeof(buf), i, VD_JOURNAL_SECTOR, e);
-	return r < 0 ? r : vd_io_pwrite(j->io, buf, sizeof(buf), HIDDEN_AT + (uint64_t)i * VD_JOURNAL_SECTOR, e);
+	memcpy(copy, sector, VD_JOURNAL_SECTOR);
+	r = vd_diskcipher_encrypt(j->hider, copy, VD_JOURNAL_SECTOR, i, VD_JOURNAL_SECTOR, e);
+	if (r == 0)
+		r = mac_of_hidden(j, i, copy, copy + VD_JOURNAL_SECTOR, e);
+	return r < 0 ? r : write_twice(j, (struct vd_bytes){ copy, sizeof(copy) }, HIDDEN_AT + 2 * (uint64_t)i * HIDDEN_LEN, HIDDEN_LEN, e);
 }

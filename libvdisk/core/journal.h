@@ -7,13 +7,15 @@
  *     is encrypted with a key of the journal's own.
  * J2  State, LUKS headers and records are authenticated under a key derived from the volume key, which takes a key of the
  *     disk: before vd_journal_unlock() only the state is read, and only to be shown.
- * J3  The state is kept twice and written by turns, each with a number and a checksum; a torn one loses to the other.
- * J4  Two records, by turns; of those that are whole each may be put in place any number of times, the older first.
+ * J3  State and hidden sectors are kept twice: the second copy is written when the first is durable, and each has a
+ *     checksum of its own, so that one which was torn or damaged loses to the other.
+ * J4  Two records, by turns; of those that are whole each may be put in place any number of times, the older first. One that
+ *     was put to use says so in a mark of its own: that it is not whole then is no work of a crash.
  *
  *	0       state, twice, 4 KiB each
- *	8 KiB   hidden sectors, 512 bytes each
- *	16 KiB  the length that each file of the image had at the start, 8 bytes each
- *	48 KiB  LUKS header of before, then that of after, each at 4 KiB
+ *	8 KiB   hidden sectors, twice, 1 KiB each with its MAC
+ *	24 KiB  the length that each file of the image had at the start, 8 bytes each
+ *	56 KiB  LUKS header of before, then that of after, each at 4 KiB
  *	then    two records, each at 1 MiB: its table, then its payload
  */
 #ifndef VD_CORE_JOURNAL_H
@@ -55,6 +57,7 @@ struct vd_journal_state {
 	bool is_container;
 	bool moves;                     /* data change their place by payload_off */
 	char format[16];
+	uint64_t dev, ino;              /* of the image's file: by which the journal of an image that is whole again is known */
 	uint64_t size;                  /* of the disk inside the driver, when it began */
 	uint64_t payload_off;           /* container: of the payload in it */
 	uint32_t from_sector, to_sector;/* of the ciphers; 0: plain */
@@ -85,6 +88,7 @@ struct vd_journal {
 	uint64_t *ends;                 /* n_files */
 	uint8_t *header[2];
 	uint64_t n_written;             /* the number of the state that was written last */
+	uint32_t sum;                   /* what it says of ends and headers */
 	uint64_t n_records;             /* the number of the record that was */
 	bool is_unlocked;
 	uint8_t auth[VD_JOURNAL_MAC];
@@ -109,10 +113,9 @@ int vd_journal_write_state(struct vd_journal *j, struct vd_error *e) VD_MUST_CHE
 int vd_journal_remove(struct vd_journal *j, struct vd_error *e) VD_MUST_CHECK;
 void vd_journal_close(struct vd_journal *j);
 
-/* The i-th hidden sector. A write is durable after vd_journal_flush(). */
+/* The i-th hidden sector; VD_EAUTH: both copies were changed. A write is durable. */
 int vd_journal_read_hidden(struct vd_journal *j, uint32_t i, uint8_t sector[512], struct vd_error *e) VD_MUST_CHECK;
 int vd_journal_write_hidden(struct vd_journal *j, uint32_t i, const uint8_t sector[512], struct vd_error *e) VD_MUST_CHECK;
-int vd_journal_flush(struct vd_journal *j, struct vd_error *e) VD_MUST_CHECK;
 
 /*
  * A record: chunks, and of each either its ciphertext or the first VD_JOURNAL_MARK bytes of each of its sectors in that form,
@@ -133,6 +136,8 @@ struct vd_record {
 	uint64_t cursor;
 	bool is_born;
 };
+/* VD_EAUTH, in words. */
+int vd_journal_say_changed(const struct vd_journal *j, struct vd_error *e);
 int vd_journal_mac(const struct vd_journal *j, struct vd_bytes bytes, uint8_t mac[VD_JOURNAL_MAC], struct vd_error *e) VD_MUST_CHECK;
 /* What is long is authenticated by GMAC, at memory speed; salt and chunk number are its nonce. */
 int vd_journal_tag(const struct vd_journal *j, const uint8_t salt[VD_JOURNAL_SALT], uint32_t chunk, struct vd_bytes bytes,
@@ -146,7 +151,7 @@ static inline uint64_t vd_record_part(const struct vd_record *rec, const struct 
 int vd_journal_write_record(struct vd_journal *j, struct vd_record *rec, struct vd_error *e) VD_MUST_CHECK;
 /*
  * What a crash left: the i-th (0, 1) of the whole records newer than state.record, in the order of their numbers; false in
- * *got: there is none. The caller fini()s it.
+ * *got: there is none. The caller fini()s it. VD_EAUTH: one that was put to use is not whole any more.
  */
 int vd_journal_read_record(struct vd_journal *j, unsigned i, struct vd_record *rec, bool *got, struct vd_error *e) VD_MUST_CHECK;
 void vd_record_fini(struct vd_record *rec);

@@ -5,9 +5,11 @@
 
 #define STATE_LEN 4096
 #define HIDDEN_AT 8192
-#define ENDS_AT 16384
-#define HEADERS_AT 49152
+#define HIDDEN_LEN 1024                 /* of each of a hidden sector's two copies */
+#define ENDS_AT 24576
+#define HEADERS_AT 57344
 #define RECORD_ALIGN (1u << 20)
 #define RECORD_TABLE (1u << 20)         /* room for it; the payload follows */
+#define RECORD_USED (RECORD_TABLE - 512)        /* in there: that the record was put to use */
 
 #endif

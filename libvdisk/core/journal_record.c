@@ -15,7 +15,7 @@ static const uint8_t magic[8] = { 'v', 'd', 'i', 's', 'k', 'r', 'e', 'c' };
 #define MAC_AT (HEAD_LEN - VD_JOURNAL_MAC)
 #define ENTRY_LEN 48
 
-_Static_assert(HEAD_LEN + (uint64_t)VD_JOURNAL_CHUNKS * ENTRY_LEN <= RECORD_TABLE, "the table of a record has its room");
+_Static_assert(HEAD_LEN + (uint64_t)VD_JOURNAL_CHUNKS * ENTRY_LEN <= RECORD_USED, "the table of a record has its room");
 
 static uint64_t place_of(const struct vd_journal *j, uint64_t number)
 {
@@ -65,6 +65,29 @@ static int mac_table(const struct vd_journal *j, uint8_t *table, size_t len, uin
 	return vd_journal_mac(j, (struct vd_bytes){ table, len }, mac, e);
 }
 
+/* Goes with what is flushed next: a record without it may be one that was torn before anything came of it. */
+static int write_used(struct vd_journal *j, uint64_t number, uint64_t at, struct vd_error *e)
+{
+	uint8_t used[8 + VD_JOURNAL_MAC];
+	int r;
+
+	vd_put_le64(used, number);
+	r = vd_journal_mac(j, (struct vd_bytes){ used, 8 }, used + 8, e);
+	return r < 0 ? r : vd_io_pwrite(j->io, used, sizeof(used), at, e);
+}
+
+/* 0: none was. */
+static int read_used(struct vd_journal *j, unsigned place, uint64_t *number, struct vd_error *e)
+{
+	uint8_t used[8 + VD_JOURNAL_MAC], mac[VD_JOURNAL_MAC];
+	int r = vd_io_pread(j->io, used, sizeof(used), place_of(j, place) + RECORD_USED, e);
+
+	if (r == 0)
+		r = vd_journal_mac(j, (struct vd_bytes){ used, 8 }, mac, e);
+	*number = r == 0 && vd_secret_equal(mac, used + 8, sizeof(mac)) ? vd_get_le64(used) : 0;
+	return r;
+}
+
 int vd_journal_write_record(struct vd_journal *j, struct vd_record *rec, struct vd_error *e)
 {
 	vd_auto_free uint8_t *table = NULL;
@@ -83,7 +106,9 @@ int vd_journal_write_record(struct vd_journal *j, struct vd_record *rec, struct 
 		r = vd_io_pwrite(j->io, rec->payload, rec->payload_len, at + RECORD_TABLE, e);
 	if (r == 0)
 		r = vd_io_pwrite(j->io, table, table_len(rec), at, e);
-	return r < 0 ? r : vd_io_flush(j->io, e);
+	if (r == 0)
+		r = vd_io_flush(j->io, e);
+	return r < 0 ? r : write_used(j, rec->number, at + RECORD_USED, e);
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------- */
@@ -190,6 +215,20 @@ static int read_one(struct vd_journal *j, unsigned place, struct vd_record *rec,
 	return r;
 }
 
+/* The newest that was put to use has to be there, unless the state speaks of what came after it. */
+static int judge_used(struct vd_journal *j, uint64_t newest, struct vd_error *e)
+{
+	uint64_t number;
+	int r = 0;
+
+	for (unsigned place = 0; place < 2 && r == 0; place++) {
+		r = read_used(j, place, &number, e);
+		if (r == 0 && number > vd_max_u64(newest, j->state.record))
+			r = vd_journal_say_changed(j, e);
+	}
+	return r;
+}
+
 int vd_journal_read_record(struct vd_journal *j, unsigned i, struct vd_record *rec, bool *got, struct vd_error *e)
 {
 	struct vd_record both[2] = { { 0 } };
@@ -199,6 +238,8 @@ int vd_journal_read_record(struct vd_journal *j, unsigned i, struct vd_record *r
 
 	if (r == 0)
 		r = read_one(j, 1, &both[1], &sound[1], e);
+	if (r == 0)
+		r = judge_used(j, vd_max_u64(sound[0] ? both[0].number : 0, sound[1] ? both[1].number : 0), e);
 	*got = r == 0 && (i == 0 ? sound[0] || sound[1] : sound[0] && sound[1]);
 	if (sound[0] && sound[1])
 		pick = (both[0].number < both[1].number) == (i == 0) ? 0 : 1;

@@ -286,11 +286,16 @@ static int write_in_place(struct vd_mover *m, struct batch *b, struct vd_error *
 static int record(struct vd_mover *m, struct batch *b, struct vd_error *e)
 {
 	struct vd_record *rec = &b->rec;
+	int r = 0;
 
 	rec->has_marks = m->safety == WITH_MARKS;
 	rec->payload = rec->has_marks ? b->marks : b->cipher;
 	rec->payload_len = rec->has_marks ? b->len / SECTOR * VD_JOURNAL_MARK : b->len;
-	return m->safety == CURSOR_AFTER ? 0 : vd_journal_write_record(m->p->j, rec, e);
+	if (m->safety == CURSOR_AFTER)
+		return 0;
+	if (atomic_exchange(&m->p->scrubbed, false))
+		r = vd_set_flush(m->p->img->set, e);
+	return r < 0 ? r : vd_journal_write_record(m->p->j, rec, e);
 }
 
 static int place(struct vd_mover *m, struct batch *b, struct vd_error *e)
@@ -442,6 +447,22 @@ int vd_mover_add(struct vd_mover *m, const struct vd_chunk *c, uint64_t cursor, 
 	b->rec.cursor = cursor;
 	b->rec.is_born = m->p->j->state.is_born;
 	return 0;
+}
+
+int vd_mover_stop(struct vd_mover *m, int why, struct vd_error *e)
+{
+	struct vd_inplace *p = m->p;
+	int r = wait_for_all(m, e);
+
+	if (r == 0)
+		r = vd_set_flush(p->img->set, e);
+	if (r < 0)
+		return r;
+	p->j->state.cursor_file = p->at_file;
+	p->j->state.cursor = p->at;
+	p->j->state.record = p->j->n_records;
+	r = vd_journal_write_state(p->j, e);
+	return r < 0 ? r : why;
 }
 
 int vd_mover_end(struct vd_mover *m, struct vd_error *e)

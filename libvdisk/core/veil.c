@@ -21,7 +21,6 @@ struct vd_veil {
 	bool is_open;                   /* through the host */
 	pthread_mutex_t lock;           /* the hidden sectors */
 	uint8_t sector[VD_JOURNAL_HIDDEN][SECTOR];      /* as in the journal */
-	bool is_dirty;                  /* written there, and not flushed */
 };
 
 /* The image's file as its driver sees it. */
@@ -82,7 +81,6 @@ static int write_hidden(struct vd_veil *v, uint32_t i, const uint8_t *buf, uint6
 		memcpy(at, buf, to - from);
 	else
 		memset(at, 0, to - from);
-	v->is_dirty = true;
 	return vd_journal_write_hidden(v->j, i, v->sector[i], e);
 }
 
@@ -152,16 +150,7 @@ static int veiled_punch(struct vd_io *io, uint64_t off, uint64_t len, struct vd_
 
 static int veiled_flush(struct vd_io *io, struct vd_error *e)
 {
-	struct vd_veil *v = veil_of(io);
-	int r = 0;
-
-	pthread_mutex_lock(&v->lock);
-	if (v->is_dirty)
-		r = vd_journal_flush(v->j, e);
-	if (r == 0)
-		v->is_dirty = false;
-	pthread_mutex_unlock(&v->lock);
-	return r < 0 ? r : vd_io_flush(file_of(io), e);
+	return vd_io_flush(file_of(io), e);
 }
 
 static int veiled_size(struct vd_io *io, uint64_t *size, struct vd_error *e)

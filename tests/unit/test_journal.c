@@ -34,21 +34,30 @@ static struct vd_journal *make(void)
 
 static int reopen(struct vd_journal **j, struct vd_error *e)
 {
-	int r = vd_journal_open(disks.mem, "j", true, j, e);
+	int r;
 
+	*j = NULL;
+	r = vd_journal_open(disks.mem, "j", true, j, e);
 	return r < 0 ? r : vd_journal_unlock(*j, volume_key(), e);
+}
+
+static void flip_in(struct vd_io *io, uint64_t at)
+{
+	uint8_t byte;
+	struct vd_error e;
+
+	expect_ok(vd_io_pread(io, &byte, 1, at, &e), &e);
+	byte ^= 1;
+	expect_ok(vd_io_pwrite(io, &byte, 1, at, &e), &e);
 }
 
 static void flip(const char *name, uint64_t at)
 {
 	struct vd_io *io = NULL;
-	uint8_t byte;
 	struct vd_error e;
 
 	expect_ok(disks.mem->open(disks.mem, name, VD_IO_WRITE, &io, &e), &e);
-	expect_ok(vd_io_pread(io, &byte, 1, at, &e), &e);
-	byte ^= 1;
-	expect_ok(vd_io_pwrite(io, &byte, 1, at, &e), &e);
+	flip_in(io, at);
 	vd_io_abort(io);
 }
 
@@ -64,19 +73,24 @@ static void state_survives_a_torn_write(void **state)
 	j->state.cursor = 99;
 	expect_ok(vd_journal_write_state(j, &e), &e);
 	vd_journal_close(j);
-	/* The third state lies where the first did. */
+	for (int i = 0; i < 2; i++) {
+		flip("j", i * 4096 + 100);
+		expect_ok(reopen(&j, &e), &e);
+		assert_int_equal(j->state.cursor, 99);
+		assert_int_equal(j->state.phase, VD_PHASE_DATA);
+		assert_memory_equal(j->header[1], header, sizeof(header));
+		assert_int_equal(j->ends[1], 8192);
+		vd_journal_close(j);
+		flip("j", i * 4096 + 100);
+	}
+	flip("j", 100);
 	flip("j", 4096 + 100);
-	expect_ok(reopen(&j, &e), &e);
-	assert_int_equal(j->state.cursor, 77);
-	assert_int_equal(j->state.phase, VD_PHASE_DATA);
-	assert_memory_equal(j->header[1], header, sizeof(header));
-	assert_int_equal(j->ends[1], 8192);
-	vd_journal_close(j);
+	expect_failure(reopen(&j, &e), VD_ECORRUPT, &e, "both of its states are damaged");
 }
 
 static void change_by_a_stranger_is_noticed(void **state)
 {
-	static const uint64_t places[] = { 16384 + 3, 49152 + 5 };      /* lengths, header */
+	static const uint64_t places[] = { 24576 + 3, 57344 + 5 };      /* lengths, header */
 	struct vd_error e;
 
 	(void)state;
@@ -85,7 +99,7 @@ static void change_by_a_stranger_is_noticed(void **state)
 
 		vd_journal_close(j);
 		flip("j", places[i]);
-		expect_failure(reopen(&j, &e), VD_EAUTH, &e, "changed by somebody");
+		expect_failure(reopen(&j, &e), VD_EAUTH, &e, "was changed, and not by vdisk");
 		vd_journal_close(j);
 		assert_int_equal(disks.mem->unlink(disks.mem, "j", &e), 0);
 	}
@@ -153,10 +167,13 @@ static void records_come_back_in_their_order(void **state)
 	vd_journal_close(j);
 }
 
-static void damaged_record_is_none(void **state)
+/* Two records at 1 MiB: the first has an even number. Its table, its chunks, its payload. */
+#define SECOND ((1u << 20) + (1u << 20) + VD_JOURNAL_BATCH)
+static const uint64_t record_places[] = { SECOND + 30, SECOND + 512 + 8, SECOND + (1u << 20) + 700 };
+#define SECOND_USED (SECOND + (1u << 20) - 512)
+
+static void torn_record_is_none(void **state)
 {
-	/* Two records at 1 MiB: the first has an even number. Its table, its chunks, its payload. */
-	const uint64_t second = (1u << 20) + (1u << 20) + VD_JOURNAL_BATCH, places[] = { second + 30, second + 512 + 8, second + (1u << 20) + 700 };
 	struct vd_error e;
 
 	(void)state;
@@ -165,12 +182,56 @@ static void damaged_record_is_none(void **state)
 
 		write_record(j, 'a', 1);
 		vd_journal_close(j);
-		flip("j", places[i]);
+		flip("j", record_places[i]);
+		flip("j", SECOND_USED);
 		expect_ok(reopen(&j, &e), &e);
 		expect_records(j, 0, NULL);
 		vd_journal_close(j);
 		assert_int_equal(disks.mem->unlink(disks.mem, "j", &e), 0);
 	}
+}
+
+static void damaged_record_is_noticed(void **state)
+{
+	struct vd_error e;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct vd_journal *j = make();
+		struct vd_record rec = { 0 };
+		bool got;
+
+		write_record(j, 'a', 1);
+		vd_journal_close(j);
+		flip("j", record_places[i]);
+		expect_ok(reopen(&j, &e), &e);
+		expect_failure(vd_journal_read_record(j, 0, &rec, &got, &e), VD_EAUTH, &e, "was changed");
+		/* What the state has passed counts for nothing. */
+		j->state.record = 1;
+		expect_records(j, 0, NULL);
+		vd_journal_close(j);
+		assert_int_equal(disks.mem->unlink(disks.mem, "j", &e), 0);
+	}
+}
+
+static void hidden_sector_outlives_one_change(void **state)
+{
+	struct vd_journal *j = make();
+	uint8_t sector[512] = "the first of the image", back[512];
+	struct vd_error e;
+
+	(void)state;
+	expect_ok(vd_journal_write_hidden(j, 1, sector, &e), &e);
+	for (int i = 0; i < 2; i++) {
+		flip_in(j->io, 8192 + (2 + i) * 1024 + 7);
+		expect_ok(vd_journal_read_hidden(j, 1, back, &e), &e);
+		assert_memory_equal(back, sector, sizeof(sector));
+		flip_in(j->io, 8192 + (2 + i) * 1024 + 7);
+	}
+	flip_in(j->io, 8192 + 2 * 1024 + 7);
+	flip_in(j->io, 8192 + 3 * 1024 + 7);
+	expect_failure(vd_journal_read_hidden(j, 1, back, &e), VD_EAUTH, &e, "was changed");
+	vd_journal_close(j);
 }
 
 /* ---- the veil ------------------------------------------------------------------------------------------- */
@@ -279,7 +340,9 @@ int main(void)
 		TEST(change_by_a_stranger_is_noticed),
 		TEST(other_key_does_not_pass),
 		TEST(records_come_back_in_their_order),
-		TEST(damaged_record_is_none),
+		TEST(torn_record_is_none),
+		TEST(damaged_record_is_noticed),
+		TEST(hidden_sector_outlives_one_change),
 		TEST(hidden_sector_is_seen_by_its_own_only),
 		TEST(short_file_keeps_its_length),
 		TEST(stub_of_one_bit_less_is_none),
