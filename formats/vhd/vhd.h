@@ -196,7 +196,7 @@ void vd_vhd_header_set_parent(uint8_t raw[VHD_HEADER_BYTES], const uint8_t id[VD
 			      const struct vd_vhd_locator_text *l, uint64_t locator_off);
 void vd_vhd_header_seal(uint8_t raw[VHD_HEADER_BYTES]);
 int vd_vhd_parent_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;
-int vd_vhd_check_parent(const void *st, const void *parent, struct vd_error *e);
+int vd_vhd_check_parent(void *st, const void *parent, struct vd_error *e);
 
 /* vhd_map.c */
 int vd_vhd_map(void *st, uint64_t off, uint64_t len, unsigned flags, struct vd_run *runs, size_t *n, struct vd_error *e);

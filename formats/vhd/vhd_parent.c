@@ -72,7 +72,7 @@ int vd_vhd_parent_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, s
  * stamps the footer at its first write, and nothing of the child holds any more then. An older stamp is the rule for
  * children made by Windows, which note the time of the parent's file instead.
  */
-int vd_vhd_check_parent(const void *st, const void *parent, struct vd_error *e)
+int vd_vhd_check_parent(void *st, const void *parent, struct vd_error *e)
 {
 	const struct vd_vhd *s = st, *p = parent;
 

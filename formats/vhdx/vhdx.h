@@ -211,7 +211,7 @@ struct vd_vhdx_locator_next {
 };
 int vd_vhdx_locator_build(const struct vd_vhdx_locator_next *next, uint8_t *raw, size_t cap, size_t *len,
 			  struct vd_error *e) VD_MUST_CHECK;
-int vd_vhdx_check_parent(const void *st, const void *parent, struct vd_error *e);
+int vd_vhdx_check_parent(void *st, const void *parent, struct vd_error *e);
 
 /* vhdx_replay.c: keeps X1. */
 int vd_vhdx_log_replay(struct vd_vhdx *s, struct vd_io *io, uint64_t file_size, struct vd_error *e) VD_MUST_CHECK;

@@ -95,7 +95,7 @@ int vd_vhdx_locator_read(struct vd_vhdx *s, struct vd_bytes item, uint64_t at, s
 	return r;
 }
 
-int vd_vhdx_check_parent(const void *st, const void *parent, struct vd_error *e)
+int vd_vhdx_check_parent(void *st, const void *parent, struct vd_error *e)
 {
 	const struct vd_vhdx *s = st, *p = parent;
 

@@ -90,18 +90,6 @@ static void vmdk_describe(const void *st, struct vd_format_info *i)
 	};
 }
 
-/* A parent that was written since holds other bytes in the child's holes than those that the child was made on. */
-static int vmdk_check_parent(const void *st, const void *parent, struct vd_error *e)
-{
-	const struct vd_vmdk *s = st, *p = parent;
-
-	if (s->d.parent_cid == p->d.cid || s->d.parent_cid == VMDK_CID_LONG || !p->d.has_cid)
-		return 0;
-	vd_fail(e, VD_ECORRUPT, "the disk was made on a parent with the CID %08" PRIx32 ", but %s has %08" PRIx32,
-		s->d.parent_cid, p->name, p->d.cid);
-	return vd_hint(e, VD_ECORRUPT, "the parent was written since, or is another disk: find the one that this was made on");
-}
-
 static const char *kind_of_lone_extent(const struct vd_vmdk *s)
 {
 	switch (s->extents[0].kind) {
@@ -134,7 +122,7 @@ const struct vd_format vd_format_vmdk = {
 	.open = vd_vmdk_open,
 	.create = vd_vmdk_create,
 	.forecast = vd_vmdk_forecast,
-	.check_parent = vmdk_check_parent,
+	.check_parent = vd_vmdk_check_parent,
 	.close = vmdk_close,
 	.describe = vmdk_describe,
 	.info = vmdk_info,
@@ -150,6 +138,9 @@ const struct vd_format vd_format_vmdk = {
 	.walk = vd_vmdk_walk,
 	.reach = vd_vmdk_reach,
 	.resize = vd_vmdk_resize,
+	.set_backing = vd_vmdk_set_backing,
+	.expect_parent = vd_vmdk_expect_parent,
+	.empty = vd_vmdk_empty,
 	.shift = vd_vmdk_shift,
 	.repair = &vd_vmdk_repair_ops,
 	.incoming = &vd_vmdk_incoming_ops,

@@ -33,8 +33,8 @@
  *
  * Invariants of the code that follows:
  *
- *  V1  A grain that a table names stays named: what becomes zeros keeps its place, as a hole in the host file. Only a shift
- *      releases space, and none is ever used twice.
+ *  V1  A grain that a table names stays named: what becomes zeros keeps its place, as a hole in the host file. Only acts on
+ *      the shape release space; at the end of the file it goes, elsewhere it stays unused.
  *  V2  A grain table entry is written to the redundant table first, in rank order; both are the same at every commit.
  *  V3  What map() reads is constant after open, or in tables, which go through core/meta.
  *  V4  An entry is judged on each use: nothing is read, written or allocated by its word before that.
@@ -154,13 +154,16 @@ struct vd_vmdk {
 	struct vd_meta *meta;
 	struct vd_space *space;
 	const char *name;               /* of the image file, for messages after open */
+	uint32_t next_cid;              /* which the child expects when this is written; 0: any */
+	const struct vd_vmdk *parent;   /* which is being written by a commit; else NULL */
+	uint32_t parent_now;            /* another CID that the parent has, by a commit that was cut off; 0: it has not */
 	struct vd_vmdk_descriptor d;
 	uint64_t desc_off, text_len;    /* of the text in file 0; without the NULs behind it */
 	uint64_t size;
 	uint32_t unit;                  /* the largest grain; 1: flat extents only */
 	bool has_parent, is_embedded, is_lone_extent, is_packed, is_misaligned;
 	bool is_incomplete;             /* writing: a grain table is missing or damaged */
-	bool is_fresh;
+	bool is_fresh, appends;
 	struct vd_vmdk_stream *stream;  /* not NULL: this is a new stream-optimized disk */
 	bool is_streaming;              /* of which the end is not there */
 	char cid[12], parent_cid[12];   /* for reports; empty: there is none */
@@ -210,6 +213,8 @@ bool vd_vmdk_overlaps(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t le
 /* What of an embedded descriptor counts is that it is one extent's. */
 int vd_vmdk_judge_embedded(const struct vd_vmdk_descriptor *d, struct vd_error *e) VD_MUST_CHECK;
 /* vmdk_open.c: the extents that the descriptor lists, or the file itself. */
+/* What the descriptor says of the parent, for reports and for finding it. */
+int vd_vmdk_learn_parent(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
 int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e);
 
 /* vmdk_table.c: the two levels of tables. `at` is a guest offset in the extent, from its start. */
@@ -242,11 +247,19 @@ int vd_vmdk_end_write(void *st, struct vd_error *e);
 int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e);
 int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vmdk_cancel(void *st, struct vd_resv *v);
+int vd_vmdk_freed(void *st, const struct vd_range *range, struct vd_error *e);
 int vd_vmdk_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
+
+/* vmdk_chain.c: children and parents, which know each other by their CIDs. */
+int vd_vmdk_check_parent(void *st, const void *parent, struct vd_error *e);
+int vd_vmdk_expect_parent(void *st, void *parent, struct vd_error *e);
+/* Before the child's own CID changes: it knows its parent by the CID that this has now. */
+int vd_vmdk_follow_parent(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
+int vd_vmdk_set_backing(void *st, const char *name, const char *format, const void *parent, struct vd_error *e);
+int vd_vmdk_empty(void *st, struct vd_error *e);
 
 /* vmdk_shift.c */
 int vd_vmdk_shift(void *st, int64_t by, struct vd_error *e);
-int vd_vmdk_freed(void *st, const struct vd_range *range, struct vd_error *e);
 
 /* vmdk_resize.c */
 int vd_vmdk_reach(void *st, uint64_t size, struct vd_error *e);

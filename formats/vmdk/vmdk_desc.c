@@ -320,9 +320,16 @@ static int commit_embedded(struct vd_vmdk *s, const struct vd_vmdk_rewrite *w, s
 
 static int write_sector(struct vd_vmdk *s, const struct vd_vmdk_rewrite *w, size_t sector, struct vd_error *e)
 {
-	size_t at = sector * VMDK_SECTOR;
+	size_t at = sector * VMDK_SECTOR, len = vd_min_u64(w->len - at, VMDK_SECTOR);
+	char raw[VMDK_SECTOR] = { 0 };
+	uint64_t size;
+	int r = vd_io_size(vd_set_io(s->set, 0), &size, e);
 
-	return vd_vmdk_write_durably(s, 0, w->text + at, vd_min_u64(w->len - at, VMDK_SECTOR), at, e);
+	if (r < 0)
+		return r;
+	/* What is behind the text may not become part of it. */
+	memcpy(raw, w->text + at, len);
+	return vd_vmdk_write_durably(s, 0, raw, size > at + len ? VMDK_SECTOR : len, at, e);
 }
 
 static int commit_alone(struct vd_vmdk *s, const struct vd_vmdk_rewrite *w, struct vd_error *e)

@@ -28,12 +28,16 @@ static int read_text(struct vd_vmdk *s, struct vd_io *io, uint64_t off, uint64_t
 	return 0;
 }
 
-/* What follows a NUL would be left out, extents among it. */
+/*
+ * What follows a NUL would be left out, extents among it. When qemu gives a CID fewer digits, the text's last bytes stay
+ * behind the NUL: up to seven, in which there is room for no extent.
+ */
 static int judge_end(struct vd_bytes text, struct vd_error *e)
 {
 	const uint8_t *nul = memchr(text.p, 0, text.len);
+	size_t len = nul ? text.p + text.len - nul : 0, left = vd_min_u64(len, 8);
 
-	if (!nul || vd_is_zero(nul, text.p + text.len - nul))
+	if (!nul || vd_is_zero(nul + left, len - left))
 		return 0;
 	return vd_fail_at(e, VD_ECORRUPT, nul - text.p, "the descriptor is not text throughout");
 }
@@ -246,8 +250,13 @@ static int find_parent_names(struct vd_vmdk *s, struct vd_error *e)
 	return r == 0 && is_absolute ? sibling_name(hint, &s->parent_names[n], e) : r;
 }
 
-static int judge_parent(struct vd_vmdk *s, struct vd_error *e)
+int vd_vmdk_learn_parent(struct vd_vmdk *s, struct vd_error *e)
 {
+	for (size_t i = 0; i < sizeof(s->parent_names) / sizeof(s->parent_names[0]); i++) {
+		free(s->parent_names[i]);
+		s->parent_names[i] = NULL;
+	}
+	s->parent_cid[0] = 0;
 	if (s->d.has_cid)
 		snprintf(s->cid, sizeof(s->cid), "%08" PRIx32, s->d.cid);
 	if (s->d.parent_cid != VMDK_CID_NONE)
@@ -286,6 +295,7 @@ int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e)
 	s->set = o->set;
 	s->meta = o->meta;
 	s->space = o->space;
+	s->appends = o->appends;
 	s->is_fresh = o->fresh;
 	if (vd_get_le32(head) == VMDK_CTK_MAGIC)
 		return vd_fail(e, VD_EUNSUPPORTED, "this is the record of changed blocks of another disk, and no disk itself");
@@ -294,7 +304,7 @@ int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e)
 	else
 		r = open_descriptor(s, io, e);
 	if (r == 0)
-		r = judge_parent(s, e);
+		r = vd_vmdk_learn_parent(s, e);
 	if (r < 0)
 		return r;
 	derive(s);

@@ -70,8 +70,9 @@ int vd_vmdk_reach(void *st, uint64_t size, struct vd_error *e)
 	}
 	if (r < 0)
 		return r;
-	x->end = size;
-	x->sp.capacity = size;
+	/* Whole grains: the core hides the parent behind all of the last one. */
+	x->end = x->kind == VMDK_FLAT ? size : vd_round_up(size, x->sp.grain);
+	x->sp.capacity = x->end;
 	return 0;
 }
 
@@ -158,6 +159,6 @@ int vd_vmdk_resize(void *st, uint64_t size, struct vd_error *e)
 	if (r == 0)
 		r = say_size(s, size, e);
 	if (r == 0)
-		s->size = size;
+		s->size = only_extent(s)->end = only_extent(s)->sp.capacity = size;
 	return r;
 }

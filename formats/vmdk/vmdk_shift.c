@@ -22,15 +22,6 @@
 
 #define CHUNK 65536
 
-/* V1: none is given out again. */
-int vd_vmdk_freed(void *st, const struct vd_range *range, struct vd_error *e)
-{
-	(void)st;
-	(void)range;
-	(void)e;
-	return 0;
-}
-
 static int judge(const struct vd_vmdk *s, int64_t by, struct vd_error *e)
 {
 	uint64_t unit = vd_max_u64(s->unit, VMDK_SECTOR), size;

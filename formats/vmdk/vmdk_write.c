@@ -25,22 +25,35 @@ static int mark_unclean(struct vd_vmdk *s, uint8_t unclean, struct vd_error *e)
 	return r;
 }
 
+static int choose_cid(const struct vd_vmdk *s, size_t digits, uint32_t *cid, struct vd_error *e)
+{
+	uint32_t mask = UINT32_MAX >> (32 - 4 * digits);
+
+	if (s->next_cid) {
+		*cid = s->next_cid;
+		return 0;
+	}
+	do {
+		if (getrandom(cid, sizeof(*cid), 0) != sizeof(*cid))
+			return vd_fail(e, VD_EIO, "no random numbers are to be had");
+		*cid &= mask;
+	} while (*cid == s->d.cid || *cid >= VMDK_CID_LONG);
+	return 0;
+}
+
 /* Of as many digits, so that nothing else in the text moves. */
 int vd_vmdk_change_cid(struct vd_vmdk *s, struct vd_error *e)
 {
 	size_t digits = vd_min_u64(s->d.cid_in.len, 8);
-	uint32_t mask, cid;
+	uint32_t cid;
 	char text[12];
 	int r;
 
 	if (!s->d.has_cid)
 		return 0;
-	mask = UINT32_MAX >> (32 - 4 * digits);
-	do
-		if (getrandom(&cid, sizeof(cid), 0) != sizeof(cid))
-			return vd_fail(e, VD_EIO, "no random numbers are to be had");
-	while ((cid & mask) == s->d.cid || (cid & mask) >= VMDK_CID_LONG);
-	cid &= mask;
+	r = choose_cid(s, digits, &cid, e);
+	if (r < 0)
+		return r;
 	snprintf(text, sizeof(text), "%0*" PRIx32, (int)digits, cid);
 	r = vd_set_pwrite(s->set, 0, text, digits, s->desc_off + s->d.cid_in.at + s->d.cid_in.len - digits, e);
 	if (r == 0)
@@ -57,7 +70,9 @@ int vd_vmdk_begin_write(void *st, struct vd_error *e)
 		return vd_vmdk_stream_begin(s, e);
 	if (s->is_fresh)
 		return 0;
-	r = vd_vmdk_change_cid(s, e);
+	r = vd_vmdk_follow_parent(s, e);
+	if (r == 0)
+		r = vd_vmdk_change_cid(s, e);
 	if (r == 0)
 		r = mark_unclean(s, 1, e);
 	return r < 0 ? r : vd_set_flush(s->set, e);
@@ -215,6 +230,23 @@ void vd_vmdk_cancel(void *st, struct vd_resv *v)
 	(void)v;
 	if (s->stream)
 		vd_vmdk_stream_cancel(s);
+}
+
+/* V1: only what is at the end is given out again, by the file's growing anew. */
+int vd_vmdk_freed(void *st, const struct vd_range *range, struct vd_error *e)
+{
+	struct vd_vmdk *s = st;
+
+	for (size_t i = 0; i < s->n_extents && !s->appends; i++) {
+		struct vd_vmdk_sparse *sp = &s->extents[i].sp;
+
+		if (s->extents[i].file != range->file || s->extents[i].kind != VMDK_SPARSE ||
+		    range->host_off + range->len != atomic_load(&sp->host_end) || range->host_off % sp->grain)
+			continue;
+		atomic_store(&sp->host_end, range->host_off);
+		return vd_io_truncate(vd_set_io(s->set, range->file), range->host_off, e);
+	}
+	return 0;
 }
 
 /* ---- zeros ----------------------------------------------------------------------------------------------- */

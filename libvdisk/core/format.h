@@ -289,7 +289,7 @@ struct vd_format {
 	/* Writes an empty image into the set's files, directly; the core opens it afterwards. NULL: cannot. */
 	int (*create)(const struct vd_create *c, struct vd_error *e);
 	/* Whether the backing file that was found, of this format too, is the one that the image was made on. NULL: not known. */
-	int (*check_parent)(const void *st, const void *parent, struct vd_error *e);
+	int (*check_parent)(void *st, const void *parent, struct vd_error *e);
 	/* Accepts a half-opened state. */
 	void (*close)(void *st);
 	void (*describe)(const void *st, struct vd_format_info *i);

@@ -201,6 +201,14 @@ static int give_up(struct vd_image *img, struct vd_image *base, struct vd_error 
 	return r < 0 ? r : img->format->empty(img->state, e);
 }
 
+/* Who keeps more of a parent than its name learns what that is now. */
+static int stay_above(struct vd_image *img, const struct vd_image *base, struct vd_error *e)
+{
+	if (img->parent != base || !img->format->expect_parent)
+		return 0;
+	return vd_backing_set(img, img->info.backing_file, img->info.backing_format, base, e);
+}
+
 /* ---- the act -------------------------------------------------------------------------------------------- */
 
 static int fill_base(struct vd_image *img, struct vd_image *base, const struct request *q, struct vd_error *e)
@@ -231,9 +239,9 @@ static int commit(struct vd_image *img, const void *arg, struct vd_error *e)
 		r = img->format->expect_parent(img->state, base->state, e);
 	if (r == 0)
 		r = fill_base(img, base, q, e);
-	if (r < 0 || q->o->flags & VD_COMMIT_KEEP)
+	if (r < 0)
 		return r;
-	return give_up(img, base, e);
+	return q->o->flags & VD_COMMIT_KEEP ? stay_above(img, base, e) : give_up(img, base, e);
 }
 
 VD_PUBLIC int vd_backing_commit(struct vd_image *img, const struct vd_commit_opts *opts, const struct vd_job *job,

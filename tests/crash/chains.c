@@ -35,6 +35,7 @@ static const char *const chains[][4] = {
 	{ "vhd", "vhd 64k", "vhd", "vhd" },
 	{ "vhd 64k", "vhd", "vhd 64k", "vhd" },
 	{ "vhdx", "vhdx", "vhdx", "vhdx" },
+	{ "vmdk", "vmdk 4k", "vmdk", "vmdk in parts" }, { "vmdk 4k", "vmdk", "vmdk in parts", "vmdk" },
 };
 #define N_CHAINS (sizeof(chains) / sizeof(chains[0]))
 

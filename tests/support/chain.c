@@ -11,6 +11,7 @@
 #define KIB 1024
 #define KDF { .iterations = 1000 }
 #define QCOW2 &vd_format_qcow2
+#define VMDK &vd_format_vmdk
 
 const struct chain_kind chain_kinds[] = {
 	{ "raw", &vd_format_raw, false, false, { 0 } },
@@ -27,6 +28,9 @@ const struct chain_kind chain_kinds[] = {
 	{ "vhd", &vd_format_vhd, false, false, { .cluster_size = 4 * KIB } },
 	{ "vhd 64k", &vd_format_vhd, false, false, { .cluster_size = 64 * KIB } },
 	{ "vhdx", &vd_format_vhdx, false, false, { .cluster_size = 1024 * KIB } },
+	{ "vmdk", VMDK, false, false, { 0 } },
+	{ "vmdk 4k", VMDK, false, false, { .cluster_size = 4 * KIB, .flags = VD_CREATE_ZEROED_GRAINS } },
+	{ "vmdk in parts", VMDK, false, false, { .subformat = "twoGbMaxExtentSparse", .cluster_size = 4 * KIB } },
 };
 const size_t n_chain_kinds = sizeof(chain_kinds) / sizeof(chain_kinds[0]);
 #define FIRST_OVERLAY 3
