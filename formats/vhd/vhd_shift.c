@@ -31,12 +31,13 @@ int vd_vhd_shift(void *st, int64_t by, struct vd_error *e)
 {
 	struct vd_vhd *s = st;
 	uint64_t size = s->size + by, old_table = s->h.table_offset, header_off, table_len;
-	int64_t n_blocks = by / (int64_t)s->h.block_size;
 	uint32_t n_entries;
+	int64_t n_blocks;
 	int r = judge_shift(s, by, e);
 
 	if (r < 0)
 		return r;
+	n_blocks = by / (int64_t)s->h.block_size;
 	n_entries = vd_vhd_n_blocks(s, size);
 	table_len = vd_round_up((uint64_t)n_entries * 4, VHD_SECTOR);
 	r = vd_vhd_make_room(s, VHD_HEADER_BYTES + table_len, &header_off, e);
