@@ -92,6 +92,62 @@ static int judge_fit(const struct vd_image *img, const char *path, const struct 
 	return 0;
 }
 
+/*
+ * In which order the parts go to the disk: key material of the slots in the backup, the header, then the room that none of
+ * these slots uses, where the slots of before were. So a slot of before or of the backup opens at every instant, but for
+ * those that have the same place and another key.
+ */
+static int write_part(struct vd_image *img, const uint8_t *header, uint64_t from, uint64_t end, struct vd_error *e)
+{
+	return from < end ? vd_layer_write_header(img, header + from, end - from, from, e) : 0;
+}
+
+/* The key material in use, or all that is not. */
+static int write_areas(struct vd_image *img, struct vd_bytes header, bool in_use, struct vd_error *e)
+{
+	struct vd_luks_area dead[VD_LUKS_AREAS_MAX];
+	uint64_t at = vd_round_up(vd_luks_clear_len(header), BACKUP_UNIT);
+	size_t n = 0;
+	int r = vd_luks_dead_areas(header, dead, &n, e);
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		uint64_t end = vd_min_u64(dead[i].end, header.len);
+
+		r = in_use ? write_part(img, header.p, at, dead[i].off, e) : write_part(img, header.p, dead[i].off, end, e);
+		at = end;
+	}
+	return r < 0 || !in_use ? r : write_part(img, header.p, at, header.len, e);
+}
+
+#define SECTOR 512
+#define SLOTS_IN_FIRST_SECTOR 6         /* whole ones, of LUKS1 (spec 1.2.3, figures 1 and 2) */
+
+/* Each sector is one instant: that with a slot in use goes first. */
+static int write_luks1(struct vd_image *img, const uint8_t *header, const struct vd_luks_info *info, struct vd_error *e)
+{
+	bool first = false;
+	int r;
+
+	for (uint32_t i = 0; i < info->n_slots; i++)
+		first |= info->slots[i].index < SLOTS_IN_FIRST_SECTOR;
+	r = first ? write_part(img, header, 0, SECTOR, e) : write_part(img, header, SECTOR, BACKUP_UNIT, e);
+	if (r < 0)
+		return r;
+	return first ? write_part(img, header, SECTOR, BACKUP_UNIT, e) : write_part(img, header, 0, SECTOR, e);
+}
+
+/* The two copies: that which does not hold now first. */
+static int write_luks2(struct vd_image *img, struct vd_bytes header, struct vd_error *e)
+{
+	uint64_t clear = vd_luks_clear_len(header), copy = clear / 2;
+	bool first = img->layer.luks.damaged_copy == 1;
+	int r = first ? write_part(img, header.p, 0, copy, e) : write_part(img, header.p, copy, clear, e);
+
+	if (r < 0)
+		return r;
+	return first ? write_part(img, header.p, copy, clear, e) : write_part(img, header.p, 0, copy, e);
+}
+
 static int restore(struct vd_image *img, const void *arg, struct vd_error *e)
 {
 	const struct restore *q = arg;
@@ -114,10 +170,11 @@ static int restore(struct vd_image *img, const void *arg, struct vd_error *e)
 		r = vd_luks_find_slot(&view, q->key, &slot, e);
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: ", q->path);
-	/* Key material before what names it; the file is the sound copy until both are there. */
-	r = vd_layer_write_header(img, header + BACKUP_UNIT, len - BACKUP_UNIT, BACKUP_UNIT, e);
+	r = write_areas(img, (struct vd_bytes){ header, len }, true, e);
 	if (r == 0)
-		r = vd_layer_write_header(img, header, BACKUP_UNIT, 0, e);
+		r = info.version == 1 ? write_luks1(img, header, &info, e) : write_luks2(img, (struct vd_bytes){ header, len }, e);
+	if (r == 0)
+		r = write_areas(img, (struct vd_bytes){ header, len }, false, e);
 	return r < 0 ? r : vd_keyslots_read_back(img, (struct vd_bytes){ header, len }, e);
 }
 
