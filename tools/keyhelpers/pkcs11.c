@@ -43,6 +43,7 @@ static struct {
 /* The one card that the options name. */
 static struct {
 	P11KitUri *uri;
+	CK_FUNCTION_LIST **modules, *named[2];  /* all that p11-kit has, or the one that --module names and the end mark */
 	CK_FUNCTION_LIST *module;
 	CK_SLOT_ID slot;
 	CK_TOKEN_INFO info;
@@ -70,6 +71,18 @@ static void must(CK_RV rv, const char *what)
 
 /* ---- the card ------------------------------------------------------------------------------------------- */
 
+/* However this ends: a card may count its sessions, and a module may hold locks. */
+static void close_card(void)
+{
+	if (card.modules == card.named) {
+		p11_kit_module_finalize(card.named[0]);
+		p11_kit_module_release(card.named[0]);
+	} else if (card.modules) {
+		p11_kit_modules_finalize_and_release(card.modules);
+	}
+	p11_kit_uri_free(card.uri);
+}
+
 static void parse_uri(const char *text)
 {
 	int r;
@@ -86,28 +99,26 @@ static void parse_uri(const char *text)
 		protocol_fail(PROTOCOL_FAILED, "--uri: a module is named with --module");
 }
 
-/* *one has room for one module and the end mark. */
-static CK_FUNCTION_LIST **load_modules(const char *path, CK_FUNCTION_LIST *one[2])
+static void load_modules(const char *path)
 {
-	CK_FUNCTION_LIST **all;
 	CK_RV rv;
 
 	if (!path) {
-		all = p11_kit_modules_load_and_initialize(0);
-		if (!all)
+		card.modules = p11_kit_modules_load_and_initialize(0);
+		if (!card.modules)
 			protocol_fail(PROTOCOL_UNAVAILABLE, "no module of p11-kit can be loaded");
-		return all;
+		return;
 	}
-	one[0] = p11_kit_module_load(path, 0);
-	if (!one[0])
+	card.named[0] = p11_kit_module_load(path, 0);
+	if (!card.named[0])
 		protocol_fail(PROTOCOL_UNAVAILABLE, "%s: it is no PKCS#11 module that can be loaded", path);
-	rv = p11_kit_module_initialize(one[0]);
+	rv = p11_kit_module_initialize(card.named[0]);
 	if (rv != CKR_OK)
 		protocol_fail(PROTOCOL_UNAVAILABLE, "%s: %s", path, p11_kit_strerror(rv));
-	return one;
+	card.modules = card.named;
 }
 
-/* The first of the module's cards that the URI names, behind `after` that did; how many there are. */
+/* Cards of the module that the URI names; how many there are with those found before. */
 static unsigned look_into(CK_FUNCTION_LIST *module, unsigned found)
 {
 	CK_SLOT_ID slots[SLOTS_MAX];
@@ -132,12 +143,14 @@ static unsigned look_into(CK_FUNCTION_LIST *module, unsigned found)
 
 static void open_card(const struct settings *s)
 {
-	CK_FUNCTION_LIST *one[2] = { NULL, NULL }, **modules = load_modules(s->module, one);
 	unsigned found = 0;
 	int len = sizeof(card.info.label);
 
-	for (size_t i = 0; modules[i]; i++)
-		found = look_into(modules[i], found);
+	load_modules(s->module);
+	/* Only now: libraries of theirs have handlers as well, which have to run behind this one. */
+	atexit(close_card);
+	for (size_t i = 0; card.modules[i]; i++)
+		found = look_into(card.modules[i], found);
 	if (!found)
 		protocol_fail(PROTOCOL_UNAVAILABLE, "no card or token that %s names is there", s->uri);
 	if (found > 1)
@@ -184,7 +197,7 @@ static void log_in(const struct settings *s)
 
 /* ---- keys ----------------------------------------------------------------------------------------------- */
 
-/* How many keys of this kind the URI names, 0 to 2 meaning several; with an id only those of it. */
+/* How many keys of this kind the URI names, 2 meaning several; of a wrapped secret only those of its id. */
 static unsigned find_key(CK_OBJECT_CLASS class, CK_KEY_TYPE type, const struct wrapped *w, CK_OBJECT_HANDLE *key)
 {
 	CK_ATTRIBUTE wanted[6] = {
