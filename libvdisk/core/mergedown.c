@@ -224,6 +224,15 @@ static int fill_base(struct vd_image *img, struct vd_image *base, const struct r
 	return r < 0 ? r : end;
 }
 
+static int expect_parent(struct vd_image *img, struct vd_image *base, struct vd_error *e)
+{
+	int r = img->format->expect_parent(img->state, base->state, e);
+
+	/* Even now: the strings of before are gone. */
+	img->format->describe(img->state, &img->info);
+	return r;
+}
+
 static int commit(struct vd_image *img, const void *arg, struct vd_error *e)
 {
 	const struct request *q = arg;
@@ -236,7 +245,7 @@ static int commit(struct vd_image *img, const void *arg, struct vd_error *e)
 	if (r == 0)
 		r = take_base(base, q->o, &base, e);
 	if (r == 0 && img->format->expect_parent && base->format == img->format)
-		r = img->format->expect_parent(img->state, base->state, e);
+		r = expect_parent(img, base, e);
 	if (r == 0)
 		r = fill_base(img, base, q, e);
 	if (r < 0)
