@@ -195,6 +195,7 @@ bench: deps
 bench-run: all $(BENCH_BIN)
 	@B=$(B) tests/bench/run
 	@B=$(B) tests/bench/formats
+	@B=$(B) tests/bench/inplace
 
 demo: deps
 	@$(MAKE) --no-print-directory demo-run
