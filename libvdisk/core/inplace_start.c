@@ -350,7 +350,7 @@ static int make_journal(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 		r = remove_stale(p, b->plan.journal_path, e);
 	if (r == 0)
 		r = vd_journal_create(p->inner, b->plan.journal_path, &s, b->ends, headers, (struct vd_bytes){ vk->p, vk->len }, &p->j, e);
-	return r < 0 ? r : vd_journal_write_state(p->j, e);
+	return r;
 }
 
 void vd_begin_fini(struct vd_begin *b)

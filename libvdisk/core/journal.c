@@ -2,6 +2,7 @@
 /* The journal file of a conversion in place: its state, its headers, the sectors that it hides. Records are journal_record.c's. */
 #include "libvdisk/core/journal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "libvdisk/base/alloc.h"
@@ -14,6 +15,7 @@
 
 static const uint8_t magic[8] = { 'v', 'd', 'i', 's', 'k', 'j', 'n', 'l' };
 #define VERSION 1
+#define PARTIAL_SUFFIX ".vdisk-partial"
 #define MAC_AT (STATE_LEN - 4 - VD_JOURNAL_MAC)
 #define HEADER_MAX (128u << 20)         /* as in layer.c */
 
@@ -273,10 +275,21 @@ static int write_headers(struct vd_journal *j, struct vd_error *e)
 	return r;
 }
 
+static int partial_name(const char *path, char **partial, struct vd_error *e)
+{
+	size_t len = strlen(path) + sizeof(PARTIAL_SUFFIX);
+	int r = vd_alloc(1, len, partial, e);
+
+	if (r == 0)
+		snprintf(*partial, len, "%s%s", path, PARTIAL_SUFFIX);
+	return r;
+}
+
 int vd_journal_create(struct vd_host *host, const char *path, const struct vd_journal_state *state, const uint64_t *ends,
 		      const struct vd_bytes header[2], struct vd_bytes volume_key, struct vd_journal **out, struct vd_error *e)
 {
 	auto_journal struct vd_journal *j = NULL;
+	vd_auto_free char *partial = NULL;
 	int r = journal_alloc(host, path, &j, e);
 
 	if (r < 0)
@@ -290,11 +303,24 @@ int vd_journal_create(struct vd_host *host, const char *path, const struct vd_jo
 	if (r == 0)
 		r = derive(j, volume_key, e);
 	if (r == 0)
-		r = host->open(host, path, VD_IO_CREATE, &j->io, e);
+		r = partial_name(path, &partial, e);
+	/* What a crash left of an earlier one. */
+	if (r == 0 && host->exists(host, partial))
+		r = host->unlink(host, partial, e);
 	if (r == 0)
-		r = write_headers(j, e);
+		r = host->open(host, partial, VD_IO_CREATE, &j->io, e);
 	if (r < 0)
 		return r;
+	r = write_headers(j, e);
+	if (r == 0)
+		r = vd_journal_write_state(j, e);
+	/* Its name is durable, too, or a crash could leave the image without it. */
+	if (r == 0)
+		r = host->rename(host, partial, path, false, e);
+	if (r < 0) {
+		host->unlink(host, partial, NULL);
+		return r;
+	}
 	*out = vd_steal(&j);
 	return 0;
 }

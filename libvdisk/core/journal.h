@@ -97,8 +97,8 @@ struct vd_journal {
 };
 
 /*
- * A new journal: state, ends and headers are copied, hidden sectors follow. Nothing is durable before the first
- * vd_journal_write_state(). VD_EEXIST: there is one.
+ * A new journal, which is durable, name and all, when it is there; state, ends and headers are copied. VD_EEXIST: there is
+ * one.
  */
 int vd_journal_create(struct vd_host *host, const char *path, const struct vd_journal_state *state, const uint64_t *ends,
 		      const struct vd_bytes header[2], struct vd_bytes volume_key, struct vd_journal **out,
