@@ -418,17 +418,23 @@ static int judge_format(const struct vd_luks_format_opts *o, const struct vd_sec
 	if (o->sector_size != VD_LUKS_SECTOR && (o->type == VD_LUKS1 || o->sector_size != 4096))
 		return vd_fail(e, VD_EARG, "LUKS%d does not take sectors of %u bytes here: 512%s", (int)o->type,
 			       o->sector_size, o->type == VD_LUKS2 ? " or 4096" : "");
-	if (o->payload_off % IO_ALIGN ||
-	    o->payload_off < (o->type == VD_LUKS1 ? MIN_LUKS1_PAYLOAD : MIN_LUKS2_PAYLOAD))
+	if (o->payload_off && (o->payload_off % IO_ALIGN ||
+			       o->payload_off < (o->type == VD_LUKS1 ? MIN_LUKS1_PAYLOAD : MIN_LUKS2_PAYLOAD)))
 		return vd_fail(e, VD_EARG, "a LUKS%d payload cannot begin at %llu", (int)o->type,
 			       (unsigned long long)o->payload_off);
 	return 0;
 }
 
+/* Where a header by itself would have its payload, if it had one, is its end. */
+static uint64_t header_room(const struct vd_luks_format_opts *o)
+{
+	return o->payload_off ? o->payload_off : vd_luks_payload_off(o->type);
+}
+
 static int set_layout(struct crypt_device *cd, const struct vd_luks_format_opts *o, struct vd_error *e)
 {
-	uint64_t keyslots = vd_min_u64(o->payload_off, MAX_KEYSLOTS_END) - 2 * METADATA_SIZE;
-	int r = crypt_set_data_offset(cd, o->payload_off / VD_LUKS_SECTOR);
+	uint64_t keyslots = vd_min_u64(header_room(o), MAX_KEYSLOTS_END) - 2 * METADATA_SIZE;
+	int r = o->payload_off ? crypt_set_data_offset(cd, o->payload_off / VD_LUKS_SECTOR) : 0;
 
 	if (r == 0 && o->type == VD_LUKS2)
 		r = crypt_set_metadata_size(cd, METADATA_SIZE, keyslots);
@@ -447,11 +453,12 @@ static int set_costs(struct crypt_device *cd, const struct vd_slot_info *want, s
 	return r < 0 ? crypt_failed(r, "setting the cost of the key derivation", e) : 0;
 }
 
-static int format(struct crypt_device *cd, const struct vd_luks_format_opts *o, const struct vd_secret *vk,
+/* `payload`: the device that it is for, where that is not the one with the header; else NULL. */
+static int format(struct crypt_device *cd, const struct vd_luks_format_opts *o, const struct vd_secret *vk, const char *payload,
 		  struct vd_error *e)
 {
-	struct crypt_params_luks1 luks1 = { .hash = "sha512" };
-	struct crypt_params_luks2 luks2 = { .sector_size = o->sector_size };
+	struct crypt_params_luks1 luks1 = { .hash = "sha512", .data_device = payload };
+	struct crypt_params_luks2 luks2 = { .sector_size = o->sector_size, .data_device = payload };
 	bool is_luks1 = o->type == VD_LUKS1;
 	int r = crypt_format(cd, is_luks1 ? CRYPT_LUKS1 : CRYPT_LUKS2, "aes", "xts-plain64", NULL, (const char *)vk->p,
 			     vk->len, is_luks1 ? (void *)&luks1 : (void *)&luks2);
@@ -459,16 +466,30 @@ static int format(struct crypt_device *cd, const struct vd_luks_format_opts *o, 
 	return r < 0 ? crypt_failed(r, "making a LUKS header", e) : 0;
 }
 
+/* For a header by itself libcryptsetup wants to see another device, which has the payload. */
+static int format_detached(struct container *c, const struct vd_luks_format_opts *o, const struct vd_secret *vk,
+			   struct vd_error *e)
+{
+	auto_container struct container data = { .fd = -1 };
+	char path[32];
+	int r = container_open(&data, (struct vd_bytes){ 0 }, MIN_LUKS1_PAYLOAD, e);
+
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", data.fd);
+	return format(c->cd, o, vk, path, e);
+}
+
 /* A header without keyslots, in memory. */
 static int make(struct container *c, const struct vd_luks_format_opts *o, const struct vd_slot_info *costs,
 		const struct vd_secret *vk, struct vd_error *e)
 {
 	vd_auto_unlock pthread_mutex_t *held = vd_locked(&loading);
-	int r = container_open(c, (struct vd_bytes){ 0 }, o->payload_off, e);
+	int r = container_open(c, (struct vd_bytes){ 0 }, header_room(o), e);
 
 	if (r < 0 || (r = set_layout(c->cd, o, e)) < 0 || (r = set_costs(c->cd, costs, e)) < 0)
 		return r;
-	return format(c->cd, o, vk, e);
+	return o->payload_off ? format(c->cd, o, vk, NULL, e) : format_detached(c, o, vk, e);
 }
 
 /* The number of the new keyslot. */

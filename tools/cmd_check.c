@@ -36,7 +36,7 @@ static const struct opt reading[] = {
 static const struct opt_group reading_group = { "Encryption", reading };
 
 static const struct opt_group *const groups[] = {
-	&mending_group, &reading_group, &opts_format, &opts_sharing, &opts_job, &opts_output_form, &opts_speech, NULL,
+	&mending_group, &reading_group, &opts_format, &opts_header, &opts_sharing, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {

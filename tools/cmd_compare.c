@@ -19,6 +19,9 @@ static const struct opt formats[] = {
 	  .help = "compare this snapshot inside A, by name or id, instead of its disk as it is" },
 	{ .name = "second-snapshot", .kind = OPT_TEXT, .where = WHERE(second_snapshot), .arg = "NAME",
 	  .help = "the same of B" },
+	{ .name = "header", .kind = OPT_TEXT, .where = WHERE(header), .arg = "FILE",
+	  .help = "the LUKS header of A, where it is in a FILE of its own" },
+	{ .name = "second-header", .kind = OPT_TEXT, .where = WHERE(second_header), .arg = "FILE", .help = "the same of B" },
 	{ .name = "ignore-trailing-zeros", .kind = OPT_FLAG, .where = WHERE(ignore_trailing_zeros),
 	  .help = "disks of different size are the same if the rest of the larger is zeros" },
 	{ 0 },
@@ -42,6 +45,7 @@ static int open_both(const struct settings *s, struct keys *keys, struct vd_imag
 	int r = source_open(s, s->operands[0], s->format, keys, &img[0], e);
 
 	of_b.snapshot = s->second_snapshot;
+	of_b.header = s->second_header;
 	return r < 0 ? r : source_open(&of_b, s->operands[1], s->second_format, keys, &img[1], e);
 }
 

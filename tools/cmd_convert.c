@@ -17,7 +17,7 @@ static const struct opt target[] = {
 static const struct opt_group target_group = { "Output", target };
 
 static const struct opt_group *const groups[] = {
-	&opts_format, &opts_backing, &opts_snapshot, &opts_sharing, &opts_keys, &target_group, &opts_compress,
+	&opts_format, &opts_backing, &opts_snapshot, &opts_header, &opts_sharing, &opts_keys, &target_group, &opts_compress,
 	&opts_output, &opts_room, &opts_new_key, &opts_encryption, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 

@@ -64,8 +64,8 @@ static int judge(struct settings *s, const char *format, struct vd_error *e)
 	if (r < 0)
 		return r;
 	s->made.encrypt |= s->made.encrypt_format || s->made.key_secret || !strcmp(format, "luks");
-	if (s->new_keys.n && !s->made.encrypt && !s->made.backing_file) {
-		fail(e, VD_EARG, "a key is given, but nothing says that the image is to be encrypted");
+	if ((s->new_keys.n || s->new_header) && !s->made.encrypt && !s->made.backing_file) {
+		fail(e, VD_EARG, "a key or a header is given, but nothing says that the image is to be encrypted");
 		return fail_hint(e, VD_EARG, "add --encrypt");
 	}
 	return output_judge(s, s->operands[0], e);
@@ -110,8 +110,8 @@ static void print_summary(const struct settings *s, const char *format, uint64_t
 	struct json_object *j;
 
 	if (!ui_is_json()) {
-		ui_summary("%s: %s, %s, disk of %s", s->operands[0], format,
-			   s->made.encrypt ? "encrypted" : "not encrypted", size_show((double)size).s);
+		ui_summary("%s: %s, %s%s%s, disk of %s", s->operands[0], format, s->made.encrypt ? "encrypted" : "not encrypted",
+			   s->new_header ? ", header in " : "", s->new_header ? s->new_header : "", size_show((double)size).s);
 		return;
 	}
 	j = json_new();
@@ -120,6 +120,8 @@ static void print_summary(const struct settings *s, const char *format, uint64_t
 	json_put_text(j, "output", s->operands[0]);
 	json_put_text(j, "format", format);
 	json_put_bool(j, "encrypted", s->made.encrypt);
+	if (s->new_header)
+		json_put_text(j, "header", s->new_header);
 	json_put_u64(j, "virtual-size", size);
 	json_print(j);
 }

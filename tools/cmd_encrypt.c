@@ -11,7 +11,7 @@
 
 static const struct opt target[] = {
 	{ .name = "target-format", .letter = 'O', .kind = OPT_TEXT, .where = WHERE(target_format), .arg = "FMT",
-	  .help = "format of OUT: qcow2 (default), or raw for a LUKS container" },
+	  .help = "format of OUT: qcow2 (default), or raw for a LUKS container (default with --header)" },
 	{ 0 },
 };
 static const struct opt_group target_group = { "Output", target };
@@ -26,6 +26,7 @@ static const char *const examples[] = {
 	"vdisk encrypt --passphrase-file pw -O raw --type luks2 disk.qcow2 disk.luks",
 	"vdisk encrypt --passphrase-command 'pass show vm/web' web.qcow2 web-enc.qcow2",
 	"cat disk.vmdk | vdisk encrypt --key-file key - disk.qcow2",
+	"vdisk encrypt --key-file key --header disk.hdr disk.qcow2 disk.raw",
 	NULL,
 };
 
@@ -49,7 +50,7 @@ static int refuse_encrypted(struct settings *s, struct vd_error *e)
 static int copy(struct settings *s, struct vd_error *e)
 {
 	struct transfer t = {
-		.s = s, .label = "encrypt", .format = s->target_format ? s->target_format : "qcow2",
+		.s = s, .label = "encrypt", .format = s->target_format ? s->target_format : s->new_header ? "raw" : "qcow2",
 		.credential = CREDENTIAL_KEY, .encrypt = true,
 	};
 	int r = output_is_stream(s->operands[0]) ? 0 : refuse_encrypted(s, e);

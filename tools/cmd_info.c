@@ -14,7 +14,7 @@
 #include "verbs.h"
 
 static const struct opt_group *const groups[] = {
-	&opts_format, &opts_snapshot, &opts_sharing, &opts_output_form, &opts_speech, NULL,
+	&opts_format, &opts_snapshot, &opts_header, &opts_sharing, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
@@ -54,7 +54,7 @@ static const char *state_of(const struct reference *ref)
 
 static bool is_unknown_raw(const struct facts *f)
 {
-	return !strcmp(f->info.format, "raw") && !f->s->format;
+	return !strcmp(f->info.format, "raw") && !f->s->format && !f->info.header;
 }
 
 static unsigned slots_total(const struct vd_luks_info *l)
@@ -76,8 +76,9 @@ static void fact(const char *label, const char *fmt, ...)
 	ui_line("%-16s %s", label, value);
 }
 
-static void print_verdict(const struct vd_info *i)
+static void print_verdict(const struct facts *f)
 {
+	const struct vd_info *i = &f->info;
 	const struct vd_luks_info *l = &i->luks;
 
 	printf("%s", ui_colour(i->encryption == VD_ENCRYPTED_LUKS ? UI_GREEN : UI_YELLOW));
@@ -91,7 +92,7 @@ static void print_verdict(const struct vd_info *i)
 	else if (i->is_encryption_unknown)
 		printf("NOT KNOWN WHETHER ENCRYPTED (not all of its files were opened)");
 	else
-		printf("NOT ENCRYPTED");
+		printf("NOT ENCRYPTED%s", is_unknown_raw(f) ? ", unless its LUKS header is in a file of its own (--header)" : "");
 	printf("%s\n", ui_colour(UI_PLAIN));
 }
 
@@ -154,7 +155,7 @@ static void print_human(const struct facts *f)
 {
 	const struct vd_info *i = &f->info;
 
-	print_verdict(i);
+	print_verdict(f);
 	fact("image:", "%s", i->path);
 	print_format(f);
 	print_size("virtual size:", i->virtual_size);
@@ -172,6 +173,8 @@ static void print_human(const struct facts *f)
 	if (i->change_track)
 		fact("changed blocks:", "recorded in %s", i->change_track);
 	print_qcow2(i);
+	if (i->header)
+		fact("header:", "%s (detached)", i->header);
 	if (i->luks.version) {
 		fact("LUKS uuid:", "%s", i->luks.uuid);
 		print_slots(&i->luks);
@@ -273,6 +276,8 @@ static void put_encryption(struct json_object *to, const struct vd_info *i)
 	json_put_text(j, "cipher", cipher);
 	json_put_u64(j, "key-bits", l->key_bits);
 	json_put_u64(j, "sector-size", l->sector_size);
+	if (i->header)
+		json_put_text(j, "detached-header", i->header);
 	json_put_u64(j, "header-offset", l->header_off);
 	json_put_u64(j, "keyslots-in-use", l->n_slots);
 	json_put_u64(j, "keyslots-total", slots_total(l));

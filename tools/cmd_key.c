@@ -38,7 +38,7 @@ static const struct opt slot_options[] = {
 static const struct opt_group slot_group = { "Keyslots", slot_options };
 
 static const struct opt_group *const groups[] = {
-	&slot_group, &opts_format, &opts_sharing, &opts_keys, &opts_second_key, &opts_sealed_key, &opts_output_form, &opts_speech, NULL,
+	&slot_group, &opts_format, &opts_header, &opts_sharing, &opts_keys, &opts_second_key, &opts_sealed_key, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {

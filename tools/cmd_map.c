@@ -43,7 +43,7 @@ static const struct opt output[] = {
 static const struct opt_group output_group = { "General", output };
 
 static const struct opt_group *const groups[] = {
-	&opts_format, &opts_snapshot, &opts_sharing, &looking_group, &output_group, &opts_speech, NULL,
+	&opts_format, &opts_snapshot, &opts_header, &opts_sharing, &looking_group, &output_group, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {

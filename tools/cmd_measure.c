@@ -25,7 +25,7 @@ static const struct opt target[] = {
 static const struct opt_group target_group = { "Copy", target };
 
 static const struct opt_group *const groups[] = {
-	&target_group, &opts_encryption, &opts_format, &opts_backing, &opts_snapshot, &opts_sharing, &opts_keys,
+	&target_group, &opts_encryption, &opts_format, &opts_backing, &opts_snapshot, &opts_header, &opts_sharing, &opts_keys,
 	&opts_output_form, &opts_speech, NULL,
 };
 

@@ -15,7 +15,7 @@ static const struct opt what[] = {
 static const struct opt_group what_group = { "Keys", what };
 
 static const struct opt_group *const groups[] = {
-	&what_group, &opts_inplace, &opts_format, &opts_sharing, &opts_room, &opts_keys, &opts_second_key, &opts_job,
+	&what_group, &opts_inplace, &opts_format, &opts_header, &opts_sharing, &opts_room, &opts_keys, &opts_second_key, &opts_job,
 	&opts_output_form, &opts_speech, NULL,
 };
 

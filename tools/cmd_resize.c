@@ -16,7 +16,7 @@ static const struct opt sizing[] = {
 static const struct opt_group sizing_group = { "Size", sizing };
 
 static const struct opt_group *const groups[] = {
-	&sizing_group, &opts_scrub, &opts_format, &opts_backing, &opts_sharing, &opts_keys, &opts_output_form, &opts_speech, NULL,
+	&sizing_group, &opts_scrub, &opts_format, &opts_backing, &opts_header, &opts_sharing, &opts_keys, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {

@@ -43,9 +43,22 @@ static const struct opt keys[] = {
 };
 const struct opt_group opts_keys = { "Key (may be repeated; otherwise asked for)", keys };
 
+/* Where the header of a new container goes. */
+#define NEW_HEADER_OPT(prefix)                                                                                       \
+	{ .name = prefix "header", .kind = OPT_TEXT, .where = WHERE(new_header), .arg = "FILE",                      \
+	  .help = "keep the LUKS header in the new FILE, and nothing but the disk in the image (not qcow2)" }
+
+static const struct opt header[] = {
+	{ .name = "header", .kind = OPT_TEXT, .where = WHERE(header), .arg = "FILE",
+	  .help = "the LUKS header of IMAGE, where it is in a FILE of its own" },
+	{ 0 },
+};
+const struct opt_group opts_header = { "Input", header };
+
 static const struct opt sole_key[] = {
 	SECRET_OPTS("", new_keys),
 	OBJECT_OPT(new_keys),
+	NEW_HEADER_OPT(""),
 	{ 0 },
 };
 const struct opt_group opts_sole_key = { "Key (otherwise asked for, twice)", sole_key };
@@ -54,6 +67,7 @@ static const struct opt new_key[] = {
 	{ .name = "encrypt", .kind = OPT_FLAG, .where = WHERE(made.encrypt),
 	  .help = "encrypt the output; any key below says so too" },
 	SECRET_OPTS("new-", new_keys),
+	NEW_HEADER_OPT("new-"),
 	{ 0 },
 };
 const struct opt_group opts_new_key = { "Key of the output (otherwise asked for, twice)", new_key };

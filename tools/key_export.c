@@ -100,6 +100,8 @@ static int judge(const struct key_request *q, struct export *x, struct vd_error 
 		return fail(e, VD_EUNSUPPORTED, "%s: it has no LUKS header, so there is nothing for libvirt to open", q->image);
 	if (info.luks.version != 1)
 		return fail(e, VD_EUNSUPPORTED, "%s: qemu opens LUKS1 only, this is LUKS%u", q->image, info.luks.version);
+	if (info.header)
+		return fail(e, VD_EUNSUPPORTED, "%s: libvirt opens no LUKS header in a file of its own", q->image);
 	x->type = !info.is_container ? info.format : !strcmp(info.format, "luks") ? "raw" : NULL;
 	if (!x->type)
 		return fail(e, VD_EUNSUPPORTED, "%s: libvirt opens LUKS in raw and qcow2 only, not in %s", q->image, info.format);

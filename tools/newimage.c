@@ -171,6 +171,7 @@ int newimage_opts(const struct settings *s, const char *format, struct vd_create
 		.backing_file = m->backing_file,
 		.backing_format = m->backing_format,
 		.data_file = m->data_file,
+		.header = s->new_header,
 		.luks_type = (enum vd_luks_type)m->luks_type,
 		.cipher = (enum vd_cipher)m->cipher,
 		.luks_sector_size = (uint32_t)m->sector_size,

@@ -67,6 +67,7 @@ extern const struct opt_group opts_encryption;  /* how the image that is made is
 extern const struct opt_group opts_job;         /* long jobs: threads, progress */
 extern const struct opt_group opts_progress;    /* long jobs of one thread */
 extern const struct opt_group opts_format;      /* of the image that is read */
+extern const struct opt_group opts_header;      /* the same */
 extern const struct opt_group opts_backing;     /* its backing file */
 extern const struct opt_group opts_snapshot;    /* which of its snapshots */
 extern const struct opt_group opts_sharing;     /* locks, and what the image may refer to */

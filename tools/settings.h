@@ -107,6 +107,7 @@ struct settings {
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */
+	const char *header, *new_header, *second_header;        /* LUKS headers in files of their own; the last: of compare's B */
 	uint64_t key_timeout;                           /* seconds */
 
 	struct texts allow;

@@ -27,7 +27,7 @@ static int open_with(const struct settings *s, const char *path, const char *for
 		.flags = flags | (s->force_share ? VD_OPEN_FORCE_SHARE : 0) | (changes && s->scrub ? VD_OPEN_SCRUB_FREED : 0),
 		.gate = dirs.n ? vd_gate_below_dirs : NULL, .gate_ctx = &dirs,
 		.keys = keys ? keys->at : NULL, .n_keys = keys ? keys->n : 0,
-		.snapshot = s->snapshot, .disk = s->disk,
+		.snapshot = s->snapshot, .disk = s->disk, .header = s->header,
 	};
 	int r;
 
@@ -148,6 +148,8 @@ static int judge_stream(const struct settings *s, struct vd_error *e)
 	}
 	if (takes_stdin(&s->keys) || takes_stdin(&s->new_keys))
 		return fail(e, VD_EARG, "standard input is either the disk or the key");
+	if (s->header)
+		return fail(e, VD_EUNSUPPORTED, "an encrypted disk is not read from standard input");
 	if (s->snapshot || s->disk)
 		return fail(e, VD_EARG, "what comes by standard input has neither snapshots nor several disks");
 	return 0;

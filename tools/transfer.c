@@ -48,7 +48,7 @@ static int judge_request(struct transfer *t, struct vd_error *e)
 		r = newimage_parse(s, t->format, e);
 	if (r < 0)
 		return r;
-	t->encrypt |= s->made.encrypt || s->made.encrypt_format || s->made.key_secret || s->new_keys.n ||
+	t->encrypt |= s->made.encrypt || s->made.encrypt_format || s->made.key_secret || s->new_keys.n || s->new_header ||
 		      !strcmp(t->format, "luks");
 	if (s->made.backing_file)
 		return fail(e, VD_EUNSUPPORTED, "%s writes whole disks: backing_file is for vdisk create", t->label);
@@ -205,14 +205,15 @@ static int copy(struct transfer *t, struct vd_image *to, struct result *res, str
 
 static void print_summary(const struct transfer *t, const struct result *res)
 {
-	const char *const *names = t->s->operands;
+	const char *const *names = t->s->operands, *header = t->s->new_header;
 	double speed = res->seconds > 0 ? (double)res->outcome.written / res->seconds : 0;
 	struct json_object *j;
 
 	if (!ui_is_json()) {
-		ui_summary("%s: %s, %s, disk of %s, %s written in %.2f s, %s/s", t->out_name, t->format,
-			   t->encrypt ? "encrypted" : "not encrypted", size_show((double)res->size).s,
-			   size_show((double)res->outcome.written).s, res->seconds, size_show(speed).s);
+		ui_summary("%s: %s, %s%s%s, disk of %s, %s written in %.2f s, %s/s", t->out_name, t->format,
+			   t->encrypt ? "encrypted" : "not encrypted", header ? ", header in " : "", header ? header : "",
+			   size_show((double)res->size).s, size_show((double)res->outcome.written).s, res->seconds,
+			   size_show(speed).s);
 		return;
 	}
 	j = json_new();
@@ -222,6 +223,8 @@ static void print_summary(const struct transfer *t, const struct result *res)
 	json_put_text(j, "output", names[1]);
 	json_put_text(j, "format", t->format);
 	json_put_bool(j, "encrypted", t->encrypt);
+	if (header)
+		json_put_text(j, "header", header);
 	json_put_u64(j, "virtual-size", res->size);
 	json_put_u64(j, "done", res->outcome.done);
 	json_put_u64(j, "written", res->outcome.written);

@@ -22,6 +22,10 @@ VD_DEFINE_CLEANUP(struct vd_io, cleanup_io, vd_io_abort)
 
 static int judge_encryption(const struct vd_create_opts *o, bool encrypted, bool is_container, struct vd_error *e)
 {
+	if (o->header && !encrypted)
+		return vd_fail(e, VD_EARG, "%s: an image that is not encrypted has no header", o->header);
+	if (o->header && !is_container)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s keeps its LUKS header in the image: it cannot be %s", o->format, o->header);
 	if (!encrypted) {
 		if (!strcmp(o->format, "luks"))
 			return vd_fail(e, VD_ENOKEY, "a LUKS container needs a key");
@@ -200,6 +204,24 @@ static int store_container(struct vd_image *img, struct vd_bytes header, struct 
 	return r;
 }
 
+/* A file of its own: whole and durable under its name before the image has its name. It is never one that there is already. */
+static int store_detached(struct vd_host *host, struct vd_image *img, const char *path, struct vd_bytes header, struct vd_error *e)
+{
+	int r = vd_realloc(&img->parts, img->n_parts + 1, sizeof(*img->parts), e);
+
+	if (r == 0 && host->exists(host, path)) {
+		r = vd_fail(e, VD_EEXIST, "%s: exists already, and may be the header of another disk", path);
+		return vd_hint(e, r, "a header is never replaced: choose another name, or remove the file");
+	}
+	if (r == 0)
+		r = vd_output_open(host, path, false, &img->parts[img->n_parts], &img->header, e);
+	if (r < 0)
+		return r;
+	img->n_parts++;
+	r = vd_io_pwrite(img->header, header.p, header.len, 0, e);
+	return r < 0 ? r : vd_io_flush(img->header, e);
+}
+
 static int lay_out(struct vd_host *host, struct vd_image *img, const struct vd_create_opts *o, uint64_t size,
 		   struct vd_error *e)
 {
@@ -228,7 +250,11 @@ static int lay_out(struct vd_host *host, struct vd_image *img, const struct vd_c
 	if (r < 0)
 		return vd_error_prefix(e, r, "%s: ", img->path);
 	r = vd_image_run_driver(img, 0, NULL, e);
-	return r == 0 && is_container ? store_container(img, (struct vd_bytes){ header, header_len }, e) : r;
+	if (r < 0 || !is_container)
+		return r;
+	if (o->header)
+		return store_detached(host, img, o->header, (struct vd_bytes){ header, header_len }, e);
+	return store_container(img, (struct vd_bytes){ header, header_len }, e);
 }
 
 /* Takes the stream, if there is one. */

@@ -217,6 +217,10 @@ int vd_image_open_below(struct vd_host *host, const struct vd_format *format, co
 	if (r < 0)
 		return r;
 	io = NULL;
+	if (!child)
+		r = vd_layer_open_header(host, img, opts, e);
+	if (r < 0)
+		return r;
 	if (opts->snapshot && !img->format->snap)
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: the format %s has no snapshots inside the image", path, img->format->name);
 	r = vd_image_run_driver(img, opts->cache_bytes, opts->snapshot, e);
@@ -323,6 +327,7 @@ static void free_image(struct vd_image *img)
 		img->format->close(img->state);
 	free(img->state);
 	vd_layer_fini(&img->layer);
+	vd_io_abort(img->header);
 	vd_host_forget(img);
 	vd_meta_free(img->meta);
 	vd_space_free(img->space);
@@ -346,14 +351,16 @@ static void free_image(struct vd_image *img)
 
 VD_PUBLIC int vd_image_close(struct vd_image *img, struct vd_error *e)
 {
-	int r = 0, c;
+	int r = 0, c, h = 0;
 
 	if (!img->fresh)
 		r = vd_image_finish_writing(img, e);
 	abandon_outputs(img);
 	c = vd_set_close(vd_steal(&img->set), r < 0 ? NULL : e);
+	if (img->header)
+		h = vd_io_close(vd_steal(&img->header), r < 0 || c < 0 ? NULL : e);
 	free_image(img);
-	return r < 0 ? r : c;
+	return r < 0 ? r : c < 0 ? c : h;
 }
 
 VD_PUBLIC void vd_image_abort(struct vd_image *img)

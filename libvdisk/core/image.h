@@ -27,7 +27,8 @@
 
 /*
  * The encryption layer. Without a cipher it does nothing. A container (LUKS as the disk's content) shifts: guest byte
- * g is the driver's byte g + payload_off, and a hole is ciphertext of zeros on the host, so it decrypts to noise.
+ * g is the driver's byte g + payload_off, and a hole is ciphertext of zeros on the host, so it decrypts to noise. With its
+ * header in a file of its own (img->header) payload_off is 0.
  */
 struct vd_layer {
 	struct vd_diskcipher *cipher;   /* NULL: plain, or opened without key */
@@ -47,6 +48,7 @@ struct vd_image {
 	struct vd_meta *meta;
 	struct vd_space *space;
 	struct vd_codec *codec;
+	struct vd_io *header;           /* of a container: the file of its own that its LUKS header is in; NULL: the disk has it */
 	struct vd_format_info info;     /* changes with the shape alone, under the control lock held exclusively; so does size */
 	struct vd_layer layer;
 	uint64_t size;                  /* guest-visible: info.size - layer.payload_off */
@@ -172,6 +174,8 @@ int vd_layer_encrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t g
 		     struct vd_error *e) VD_MUST_CHECK;
 int vd_layer_decrypt(const struct vd_layer *l, void *buf, size_t len, uint64_t guest_off, uint64_t host_off,
 		     struct vd_error *e) VD_MUST_CHECK;
+/* Opens the file that opts name for the header, if they do. */
+int vd_layer_open_header(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e) VD_MUST_CHECK;
 /* Finds the encryption of an image just opened and, with use_keys, unlocks it. look_for_container: a LUKS header as content counts. */
 int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool look_for_container, struct vd_error *e) VD_MUST_CHECK;
 /* Makes a volume key and a header for opts->key; *header is malloc'ed. The layer is ready for use. */

@@ -29,12 +29,13 @@ VD_PUBLIC int vd_image_info(struct vd_image *img, struct vd_info *info, struct v
 	if (r < 0)
 		return r;
 	i.path = img->path;
-	i.format = img->layer.is_container && img->format == &vd_format_raw ? "luks" : img->format->name;
+	i.format = img->layer.is_container && img->format == &vd_format_raw && !img->header ? "luks" : img->format->name;
 	i.virtual_size = img->size;
 	i.cluster_size = img->info.unit > 1 ? img->info.unit : 0;
 	i.encryption = img->layer.encryption;
 	i.is_encryption_unknown = img->content_is_unknown;
 	i.is_container = img->layer.is_container;
+	i.header = img->header ? img->header->name : NULL;
 	i.luks = img->layer.luks;
 	i.backing_file = img->info.backing_file;
 	i.backing_format = img->info.backing_format;

@@ -76,7 +76,7 @@ static int judge_fit(const struct vd_image *img, const char *path, const struct 
 		     struct vd_error *e)
 {
 	const struct vd_luks_info *own = &img->layer.luks;
-	uint64_t room = img->layer.is_container ? img->info.size : img->info.key_area_len;
+	uint64_t room = img->header ? BACKUP_MAX : img->layer.is_container ? img->info.size : img->info.key_area_len;
 
 	if (len > room)
 		return mismatch(img, path, "it does not fit", e);
@@ -160,7 +160,7 @@ static int restore(struct vd_image *img, const void *arg, struct vd_error *e)
 
 	if (r < 0)
 		return r;
-	r = vd_luks_inspect((struct vd_bytes){ header, len }, img->layer.is_container ? img->info.size : 0, &info, e);
+	r = vd_luks_inspect((struct vd_bytes){ header, len }, img->layer.is_container && !img->header ? img->info.size : 0, &info, e);
 	if (r == 0 && info.damaged_copy)
 		r = vd_luks_mend(header, len, e);
 	if (r == 0)

@@ -39,8 +39,8 @@ int vd_luks_search(struct vd_bytes head, uint64_t *header_len);
  * Judges a header (private copy of the caller: bytes that cannot change under us) and fills `info`. Accepts only what
  * this library also writes or can read soundly: one segment, aes, xts-plain64 (xts-plain below 2 TiB), 256- or 512-bit
  * volume key, no pending re-encryption or unknown requirement, no integrity, areas inside the header, KDF costs below
- * the caps in keys/luks.c. `container_len`: size of what holds the payload, which must start inside it; 0 for
- * a qcow2 key area, whose payload offset means nothing. VD_EAUTH: no writer makes such a header; it was damaged or tampered
+ * the caps in keys/luks.c. `container_len`: size of what holds header and payload, which must start inside it; 0 for
+ * a header that lies elsewhere, in a qcow2 key area or a file of its own. VD_EAUTH: no writer makes such a header; it was damaged or tampered
  * with. VD_EUNSUPPORTED.
  */
 int vd_luks_inspect(struct vd_bytes header, uint64_t container_len, struct vd_luks_info *info, struct vd_error *e) VD_MUST_CHECK;
@@ -64,7 +64,7 @@ int vd_luks_unlock(const struct vd_luks_view *view, const struct vd_key *key, st
 struct vd_luks_format_opts {
 	enum vd_luks_type type;         /* VD_LUKS1 or VD_LUKS2 */
 	uint32_t sector_size;           /* LUKS2: 512 or 4096 */
-	uint64_t payload_off;           /* bytes; multiple of 4096 */
+	uint64_t payload_off;           /* bytes; multiple of 4096. 0: the header is not where the payload is */
 	struct vd_kdf_opts kdf;
 };
 /* Default payload offset of a new container of this type: 2 MiB (LUKS1), 16 MiB (LUKS2). */

@@ -51,14 +51,35 @@ static int no_key(const struct vd_image *img, struct vd_error *e)
 
 /* ---- the header's bytes ----------------------------------------------------------------------------------- */
 
-static uint64_t header_limit(const struct vd_image *img, bool is_container)
+int vd_layer_open_header(struct vd_host *host, struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
-	return is_container ? img->info.size : img->info.key_area_len;
+	unsigned flags = (img->is_control ? VD_IO_WRITE : 0) | (opts->flags & VD_OPEN_FORCE_SHARE ? VD_IO_FORCE_SHARE : 0);
+
+	if (!opts->header)
+		return 0;
+	if (!img->format->encrypts)
+		return host->open(host, opts->header, flags, &img->header, e);
+	vd_fail(e, VD_EUNSUPPORTED, "%s: %s keeps its LUKS header in the image, and takes no other", img->path, img->format->name);
+	return vd_hint(e, VD_EUNSUPPORTED, "leave --header out; a header that was lost comes back by vdisk key restore-header");
 }
 
+static int header_limit(const struct vd_image *img, bool is_container, uint64_t *limit, struct vd_error *e)
+{
+	if (img->header)
+		return vd_io_size(img->header, limit, e);
+	*limit = is_container ? img->info.size : img->info.key_area_len;
+	return 0;
+}
+
+/* In the file that the next one names. */
 static uint64_t header_start(const struct vd_image *img, bool is_container)
 {
 	return is_container ? 0 : img->info.key_area_off;
+}
+
+static const char *header_file(const struct vd_image *img)
+{
+	return img->header ? img->header->name : img->path;
 }
 
 /* Byte `at` of the header on the host: *run says where, and for how many bytes. A key area is one piece of file 0. */
@@ -93,6 +114,8 @@ static int read_header_part(struct vd_image *img, bool is_container, uint8_t *bu
 {
 	int r = 0;
 
+	if (img->header)
+		return vd_io_pread(img->header, buf, len, at, e);
 	for (size_t n; len && r == 0; buf += n, at += n, len -= n) {
 		struct vd_run run;
 
@@ -113,7 +136,7 @@ static int read_header_part(struct vd_image *img, bool is_container, uint8_t *bu
 static int no_header(const struct vd_image *img, bool is_container, struct vd_error *e)
 {
 	vd_fail_at(e, VD_ECORRUPT, header_start(img, is_container), is_container ? "%s has no LUKS header" :
-		   "%s: there is no LUKS header where the image says it is", img->path);
+		   "%s: there is no LUKS header where the image says it is", header_file(img));
 	return vd_hint(e, VD_ECORRUPT, "vdisk key restore-header brings a lost header back from a backup of it: without it "
 		       "the data is lost");
 }
@@ -122,12 +145,16 @@ static int no_header(const struct vd_image *img, bool is_container, struct vd_er
 static int measure_header(struct vd_image *img, bool is_container, uint64_t *len, struct vd_error *e)
 {
 	size_t sizes[] = { VD_LUKS_PROBE_LEN, VD_LUKS_SEARCH_LEN };
-	uint64_t limit = header_limit(img, is_container);
+	uint64_t limit;
+	int r = header_limit(img, is_container, &limit, e);
 
+	if (r < 0)
+		return r;
 	for (int i = 0; i < (is_container ? 2 : 1); i++) {
 		vd_auto_free uint8_t *head = NULL;
 		size_t n = vd_min_u64(sizes[i], limit);
-		int r = vd_alloc(1, n ? n : 1, &head, e);
+
+		r = vd_alloc(1, n ? n : 1, &head, e);
 
 		if (r == 0)
 			r = read_header_part(img, is_container, head, n, 0, e);
@@ -141,14 +168,16 @@ static int measure_header(struct vd_image *img, bool is_container, uint64_t *len
 
 int vd_layer_read_header(struct vd_image *img, bool is_container, uint8_t **header, size_t *header_len, struct vd_error *e)
 {
-	uint64_t limit = header_limit(img, is_container), len = 0, start = header_start(img, is_container);
+	uint64_t limit = 0, len = 0, start = header_start(img, is_container);
 	vd_auto_free uint8_t *buf = NULL;
 	int r = measure_header(img, is_container, &len, e);
 
+	if (r == 0)
+		r = header_limit(img, is_container, &limit, e);
 	if (r < 0)
 		return r;
 	if (len > limit || len > MAX_HEADER)
-		return vd_fail_at(e, VD_EAUTH, start, "%s: the LUKS header claims %llu bytes, there are %llu", img->path,
+		return vd_fail_at(e, VD_EAUTH, start, "%s: the LUKS header claims %llu bytes, there are %llu", header_file(img),
 				  (unsigned long long)len, (unsigned long long)limit);
 	r = vd_alloc(1, len, &buf, e);
 	if (r == 0)
@@ -164,6 +193,10 @@ int vd_layer_write_header(struct vd_image *img, const uint8_t *buf, size_t len, 
 {
 	int r = 0;
 
+	if (img->header) {
+		r = vd_io_pwrite(img->header, buf, len, at, e);
+		return r < 0 ? r : vd_io_flush(img->header, e);
+	}
 	for (size_t n; len && r == 0; buf += n, at += n, len -= n) {
 		struct vd_run run;
 
@@ -204,7 +237,15 @@ static int unlock_luks(struct vd_image *img, struct vd_bytes header, const struc
 	return vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, vk.p, vk.len, &img->layer.cipher, e);
 }
 
-/* What the format's own encryption cannot be: LUKS2 (qemu docs/interop/qcow2), or a 32-bit tweak that would come round. */
+/* A 32-bit tweak would come round in so many bytes. */
+static int judge_mode(const struct vd_image *img, uint64_t bytes, struct vd_error *e)
+{
+	if (strcmp(img->layer.luks.mode, "xts-plain") || bytes / UNIT <= UINT32_MAX)
+		return 0;
+	return vd_fail(e, VD_EUNSUPPORTED, "%s: mode xts-plain repeats itself beyond 2 TiB", img->path);
+}
+
+/* What the format's own encryption cannot be: LUKS2 (qemu docs/interop/qcow2). */
 static int judge_key_area(struct vd_image *img, struct vd_error *e)
 {
 	const struct vd_luks_info *luks = &img->layer.luks;
@@ -214,12 +255,8 @@ static int judge_key_area(struct vd_image *img, struct vd_error *e)
 	if (luks->version != 1)
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: the image's own LUKS header has version %u, only 1 is known there",
 			       img->path, luks->version);
-	if (strcmp(luks->mode, "xts-plain"))
-		return 0;
 	r = vd_io_size(vd_set_io(img->set, 0), &host_size, e);
-	if (r == 0 && host_size / UNIT > UINT32_MAX)
-		r = vd_fail(e, VD_EUNSUPPORTED, "%s: mode xts-plain repeats itself beyond 2 TiB of file", img->path);
-	return r;
+	return r < 0 ? r : judge_mode(img, host_size, e);
 }
 
 static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, bool is_container, struct vd_error *e)
@@ -232,9 +269,11 @@ static int open_luks(struct vd_image *img, const struct vd_open_opts *opts, bool
 	l->encryption = VD_ENCRYPTED_LUKS;
 	l->is_container = is_container;
 	if (r == 0) {
-		r = vd_luks_inspect((struct vd_bytes){ header, len }, is_container ? img->info.size : 0, &l->luks, e);
-		r = r < 0 ? vd_error_prefix(e, r, "%s: ", img->path) : 0;
+		r = vd_luks_inspect((struct vd_bytes){ header, len }, is_container && !img->header ? img->info.size : 0, &l->luks, e);
+		r = r < 0 ? vd_error_prefix(e, r, "%s: ", header_file(img)) : 0;
 	}
+	if (r == 0 && img->header)
+		r = judge_mode(img, img->info.size, e);
 	if (r == 0 && !is_container)
 		r = judge_key_area(img, e);
 	/* An act on the image's shape needs no header, and one of them brings it back. */
@@ -367,6 +406,8 @@ int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool lo
 	case VD_PLAIN:
 		break;
 	}
+	if (img->header)
+		return open_luks(img, opts, true, e);
 	if (!look_for_container)
 		return 0;
 	r = holds_luks(img, &is_luks, e);
@@ -389,7 +430,7 @@ int vd_layer_create(struct vd_layer *l, const struct vd_create_opts *opts, bool 
 	struct vd_luks_format_opts f = {
 		.type = type,
 		.sector_size = opts->luks_sector_size ? opts->luks_sector_size : UNIT,
-		.payload_off = vd_luks_payload_off(type),
+		.payload_off = opts->header ? 0 : vd_luks_payload_off(type),
 		.kdf = opts->kdf,
 	};
 	vd_auto_secret struct vd_secret vk = { 0 };

@@ -43,7 +43,7 @@ static void add_key(const struct vd_create_opts *o, bool is_container, struct vd
 	enum vd_luks_type type = o->luks_type == VD_LUKS2 ? VD_LUKS2 : VD_LUKS1;
 
 	if (is_container)
-		c->size += vd_luks_payload_off(type);
+		c->size += o->header ? 0 : vd_luks_payload_off(type);
 	else
 		c->key_area.len = vd_luks1_header_len(o->cipher == VD_AES_128_XTS ? 32 : 64);
 }

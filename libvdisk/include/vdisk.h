@@ -220,6 +220,9 @@ struct vd_open_opts {
 	uint64_t cache_bytes;           /* table cache of each layer; 0: 32 MiB */
 	const char *snapshot;           /* id or name of an internal snapshot: the handle is its disk, for reading only */
 	const char *disk;               /* which one of a package of several (OVA); its name there. Disks in packages are only read */
+	const char *header;             /* a LUKS header in a file of its own ("detached"); nothing in the image tells that it is
+					   its: with another the disk reads as noise. Never for qcow2. Locked like the image; written
+					   to by changes of keys, with CONTROL. NULL: what the image itself has */
 };
 
 /*
@@ -267,6 +270,8 @@ struct vd_create_opts {
 	const char *backing_format;     /* required with backing_file */
 	const char *data_file;          /* qcow2 external data file: created beside the image under this name */
 	struct vd_key *key;             /* not NULL: encrypt. qcow2: native LUKS1; others: a LUKS container */
+	const char *header;             /* of a container: its LUKS header becomes this new file (mode 0600), and the disk begins
+					   at byte 0; it is never one that exists. It gets its name before the image does */
 	enum vd_luks_type luks_type;    /* default LUKS1: opens in qemu, nbdkit and cryptsetup */
 	enum vd_cipher cipher;          /* default aes-256-xts */
 	uint32_t luks_sector_size;      /* LUKS2: 512 (default) or 4096 */
@@ -443,7 +448,7 @@ struct vd_luks_info {
 	char cipher[32], mode[32], hash[32], uuid[40];
 	uint32_t key_bits;              /* of the volume key: 512 for aes-256-xts */
 	uint32_t sector_size;
-	uint64_t header_off;            /* in the image file */
+	uint64_t header_off;            /* in the image file, or that of the header */
 	uint64_t payload_off;           /* in the container */
 	uint32_t n_slots;               /* in use */
 	struct vd_slot_info slots[VD_MAX_SLOTS];
@@ -461,6 +466,7 @@ struct vd_info {
 	enum vd_encryption encryption;
 	bool is_encryption_unknown;     /* a container would begin where nothing can be read; without VD_OPEN_FILES in files that were not opened */
 	bool is_container;              /* a LUKS container as content, not a format's own encryption */
+	const char *header;             /* the file of its own that the container's LUKS header is in; NULL: it is in the disk */
 	struct vd_luks_info luks;
 	const char *backing_file, *backing_format, *data_file;   /* as the image names them, or NULL */
 	bool data_file_raw;

@@ -20,10 +20,12 @@
 static const struct kind {
 	const char *name, *format;
 	enum vd_luks_type type;
+	const char *header;             /* file of its own that it is in */
 } kinds[] = {
-	{ "luks1 container", "raw", VD_LUKS1 },
-	{ "luks2 container", "raw", VD_LUKS2 },
-	{ "qcow2", "qcow2", VD_LUKS1 },
+	{ "luks1 container", "raw", VD_LUKS1, NULL },
+	{ "luks2 container", "raw", VD_LUKS2, NULL },
+	{ "qcow2", "qcow2", VD_LUKS1, NULL },
+	{ "luks1 detached", "raw", VD_LUKS1, "h" },
 };
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -113,7 +115,7 @@ static const char *format_of(const struct kind *k)
 
 static struct vd_image *open_control(const struct kind *k, struct vd_host *host)
 {
-	struct vd_open_opts o = { .struct_size = sizeof(o), .format = format_of(k), .flags = VD_OPEN_CONTROL };
+	struct vd_open_opts o = { .struct_size = sizeof(o), .format = format_of(k), .flags = VD_OPEN_CONTROL, .header = k->header };
 	struct vd_image *img = NULL;
 	struct vd_error e;
 
@@ -125,7 +127,7 @@ static void prepare(const struct kind *k, const struct act *act)
 {
 	struct vd_create_opts o = {
 		.struct_size = sizeof(o), .format = k->format, .size = MIB, .key = old_key, .luks_type = k->type,
-		.kdf = cheap[k->type],
+		.kdf = cheap[k->type], .header = k->header,
 	};
 	struct vd_image *img = NULL;
 	struct vd_error e;
@@ -143,7 +145,9 @@ static void prepare(const struct kind *k, const struct act *act)
 
 static bool opens(const struct kind *k, struct vd_host *host, struct vd_key *key, struct vd_error *e)
 {
-	struct vd_open_opts o = { .struct_size = sizeof(o), .format = format_of(k), .keys = &key, .n_keys = 1 };
+	struct vd_open_opts o = {
+		.struct_size = sizeof(o), .format = format_of(k), .keys = &key, .n_keys = 1, .header = k->header,
+	};
 	struct vd_image *img = NULL;
 	int r = vd_image_open_on(host, NULL, "d", &o, &img, e);
 
