@@ -8,7 +8,8 @@
 
 /* Failures that only a command can have: symbol, value, exit status, name. Values lie far from the library's. */
 #define EXIT_CODE_TABLE(X) \
-	X(EXIT_ECONFIRM, -1001, 15, "confirmation-needed")
+	X(EXIT_ECONFIRM, -1001, 15, "confirmation-needed") \
+	X(EXIT_EREFUSED, -1002, 20, "refused")
 
 enum exit_code {
 #define EXIT_CODE_ENUM(sym, value, status, name) sym = value,
@@ -32,6 +33,15 @@ enum check_status {
 	CHECK_FAULTS = 10,
 };
 
+/* What a wipe has to say that does not clear; names and meaning are in wipe/grade.h. */
+enum wipe_status {
+	WIPE_STATUS_VERIFY_FAIL = 10,
+	WIPE_STATUS_INCOMPLETE = 16,
+	WIPE_STATUS_OVERWRITTEN = 18,
+	WIPE_STATUS_NOT_ASSURED = 19,
+	WIPE_STATUS_REFUSED = 20,
+};
+
 /* Status and reason, as the pages print them. 128 stands for 128 + the number of the signal. */
 #define EXIT_STATUS_TABLE(X)                                                             \
 	X(0, "done; compare: the disks are the same")                                    \
@@ -45,8 +55,11 @@ enum check_status {
 	X(13, "a signature, a checksum or the encryption header does not hold")          \
 	X(14, "not enough space")                                                        \
 	X(15, "a confirmation is needed and could not be asked for")                     \
-	X(16, "a conversion in place has begun and not ended")                           \
+	X(16, "a conversion in place, or a wipe, has begun and not ended")                        \
 	X(17, "a bitmap does not tell what changed: all may have")                       \
+	X(18, "wipe: overwritten, but that nothing is left is not assured")              \
+	X(19, "wipe: old blocks were not reached")                                       \
+	X(20, "wipe: refused, since something else would be lost with it")               \
 	X(63, "the format, or a feature of the image, is not supported")                 \
 	X(64, "wrong usage")                                                             \
 	X(128, "stopped by a signal: 128 and the number of the signal")

@@ -65,6 +65,15 @@ struct new_image {
 enum chain { CHAIN_REFUSE, CHAIN_LEAVE, CHAIN_FLATTEN, CHAIN_ENCRYPT };
 enum compat { COMPAT_DEFAULT, COMPAT_V2, COMPAT_V3 };
 
+/* wipe */
+struct wipe_settings {
+	struct texts also_scan;
+	bool dry_run, keep_backing, resume, unlink, publish_key, crypto_erase, was_encrypted;
+	const char *confirm, *profile, *verify, *state;
+	int accept;                     /* enum wipe_grade */
+	uint64_t depth;                 /* requests at a time on one device */
+};
+
 struct settings {
 	const char *operands[OPERANDS_MAX];
 	size_t n_operands;
@@ -104,6 +113,8 @@ struct settings {
 	char option_text[4096];         /* the same in one list, taken apart; what is below points into it */
 	struct new_image made;
 	bool compress;
+
+	struct wipe_settings wipe;
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */

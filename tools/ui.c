@@ -251,32 +251,34 @@ int ui_ask_secret(const char *prompt, char *buf, size_t size, struct vd_error *e
 	return r;
 }
 
-static int confirm_on(int tty, const char *question, struct vd_error *e)
+static int confirm_on(int tty, const char *question, const char *wanted, struct vd_error *e)
 {
-	char answer[16] = "";
+	char answer[512] = "";
 	int r = VD_EIO;
 
-	if (dprintf(tty, "%s\ntype yes to go on: ", question) >= 0)
+	if (dprintf(tty, "%s\ntype %s to go on: ", question, wanted) >= 0)
 		r = read_line(tty, answer, sizeof(answer), e);
 	if (r == VD_ECANCELLED)
 		return r;
-	return r == 0 && !strcmp(answer, "yes") ? 0 : fail(e, EXIT_ECONFIRM, "not confirmed");
+	return r == 0 && !strcmp(answer, wanted) ? 0 : fail(e, EXIT_ECONFIRM, "not confirmed");
+}
+
+int ui_confirm_name(const char *question, const char *wanted, const char *hint, struct vd_error *e)
+{
+	int tty = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC), r;
+
+	if (tty < 0) {
+		fail(e, EXIT_ECONFIRM, "%s", question);
+		return fail_hint(e, EXIT_ECONFIRM, "%s", hint);
+	}
+	r = confirm_on(tty, question, wanted, e);
+	close(tty);
+	return r;
 }
 
 int ui_confirm(bool yes, const char *question, struct vd_error *e)
 {
-	int tty, r;
-
-	if (yes)
-		return 0;
-	tty = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (tty < 0) {
-		fail(e, EXIT_ECONFIRM, "%s", question);
-		return fail_hint(e, EXIT_ECONFIRM, "repeat the command with --yes if that is what you want");
-	}
-	r = confirm_on(tty, question, e);
-	close(tty);
-	return r;
+	return yes ? 0 : ui_confirm_name(question, "yes", "repeat the command with --yes if that is what you want", e);
 }
 
 bool ui_is_interactive(void)

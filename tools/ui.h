@@ -47,6 +47,8 @@ void ui_status_end(void);
 int ui_ask_secret(const char *prompt, char *buf, size_t size, struct vd_error *e);
 /* 0 when the user types "yes" on the terminal, or said --yes. EXIT_ECONFIRM else. */
 int ui_confirm(bool yes, const char *question, struct vd_error *e);
+/* 0 when the user types `wanted` on the terminal. EXIT_ECONFIRM else, with `hint` where there is no terminal. */
+int ui_confirm_name(const char *question, const char *wanted, const char *hint, struct vd_error *e);
 /* Somebody sits there who can be asked what is not needed to go on. */
 bool ui_is_interactive(void);
 /* 1 when the user types "y" or "yes" on the terminal, 0 for any other line. */

@@ -27,5 +27,6 @@ extern const struct verb verb_flatten;
 extern const struct verb verb_commit;
 extern const struct verb verb_measure;
 extern const struct verb verb_check;
+extern const struct verb verb_wipe;
 
 #endif

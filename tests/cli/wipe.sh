@@ -1,0 +1,166 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# vdisk wipe: what it finds, whom it refuses, how it asks, and what it says. What is left afterwards is tests/interop/wipe_survivors.sh.
+. "$SRCDIR/tests/support/lib.sh"
+. "$SRCDIR/tests/support/json.sh"
+. "$SRCDIR/tests/support/terminal.sh"
+requires qemu-img qemu-io script setsid perl openssl cryptsetup
+
+# Without a terminal, whoever runs the tests.
+alone() { setsid -w "$VDISK" "$@" < /dev/null; }
+id_of() { "$VDISK" wipe --dry-run --output=json "$@" > dry.json && perl -MJSON::PP -0ne 'print decode_json($_)->{confirm}' dry.json; }
+# wipe OPTIONS... TARGET: what is below is not known here: overwritten is as good as it gets
+wipe() {
+	id=$(id_of "$@") || { cat dry.json; return 1; }
+	run alone wipe --accept=overwritten --confirm="$id" --output=json "$@"
+	cp "$stdout" record.json
+}
+# members EXPRESSION: of all members of the dry run
+members() { perl -MJSON::PP -0e 'open F, "<", "dry.json"; for (@{decode_json(<F>)->{set}}) { (my $n = $_->{path}) =~ s|.*/||; print "$n:$_->{role} " }'; }
+has_members() { [ "$(members | tr ' ' '\n' | grep . | sort | tr '\n' ' ')" = "$(printf '%s\n' "$@" | sort | tr '\n' ' ')" ] || { echo "# $(members)"; return 1; }; }
+head -c 1M /dev/urandom > some
+
+# ---- the set ----
+mkdir chain && cd chain
+qemu-img create -q -f qcow2 base.qcow2 8M && qemu-io -c 'write -P 7 0 1M' base.qcow2 > /dev/null
+qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 middle.qcow2
+qemu-img create -q -f qcow2 -b middle.qcow2 -F qcow2 top.qcow2
+qemu-img snapshot -c one top.qcow2
+id_of top.qcow2 > id
+has_members top.qcow2:image middle.qcow2:backing-file base.qcow2:backing-file && json_is dry.json '$d->{set}[0]{snapshots}' 1
+claim "the whole chain belongs to a disk"
+id_of --keep-backing top.qcow2 > id
+has_members top.qcow2:image && json_is dry.json 'scalar @{$d->{limits}}' 1
+claim "--keep-backing leaves what is below, and says so"
+check_fails 20 "a base that an overlay needs is refused" alone wipe --dry-run base.qcow2
+grep -q 'middle.qcow2 depends on .*base.qcow2' "$stderr"
+claim "the overlay is named"
+mkdir elsewhere && qemu-img create -q -f qcow2 -b "$PWD/top.qcow2" -F qcow2 elsewhere/child.qcow2
+check "what is in other folders is not found" alone wipe --dry-run top.qcow2
+check_fails 20 "but where --also-scan says" alone wipe --dry-run --also-scan . top.qcow2
+check "--force does it all the same" alone wipe --dry-run --force base.qcow2
+qemu-img create -q -f qcow2 -u -b /nonexistent/base.qcow2 -F qcow2 orphan.qcow2 8M
+check_fails 1 "a set that is not whole is refused" alone wipe --dry-run orphan.qcow2
+grep -q 'keep-backing' "$stderr"
+claim "and the way out is named"
+cd ..
+
+mkdir parts && "$VDISK" convert -q -f raw -O vmdk -o subformat=twoGbMaxExtentFlat some parts/disk.vmdk
+: > parts/disk.vmdk.lck
+check_fails 11 "a disk with VMware's lock is refused" alone wipe --dry-run parts/disk.vmdk
+rm parts/disk.vmdk.lck
+id_of parts/disk.vmdk > id
+has_members disk.vmdk:image disk-f001.vmdk:extent
+claim "extents belong to their descriptor"
+qemu-img create -q -f qcow2 -o data_file=d.raw,data_file_raw=on d.qcow2 1M
+id_of d.qcow2 > id
+has_members d.qcow2:image d.raw:data-file
+claim "so does a data file"
+
+# ---- a machine ----
+mkdir web
+cp parts/* web/ && mv web/disk.vmdk web/web.vmdk && cp web/web.vmdk web/web-ctk.vmdk
+printf 'scsi0:0.fileName = "web.vmdk"\nnvram = "web.nvram"\nide0:0.fileName = "/iso/debian.iso"\n' > web/web.vmx
+printf 'snapshot0.filename = "web-Snapshot1.vmsn"\n' > web/web.vmsd
+for f in web.nvram web-Snapshot1.vmsn web-Snapshot1.vmem web.vswp vmware.log vmware-1.log; do echo $f > web/$f; done
+echo other > web/notes.txt
+id_of web/web.vmx > id
+has_members web.vmx:configuration web.vmsd:configuration web.vmdk:image disk-f001.vmdk:extent web-ctk.vmdk:change-tracking \
+	web.nvram:firmware-state web-Snapshot1.vmsn:memory web-Snapshot1.vmem:memory web.vswp:memory vmware.log:log vmware-1.log:log
+claim "a .vmx leads to all files of its machine"
+id_of web > id
+has_members web.vmx:configuration web.vmsd:configuration web.vmdk:image disk-f001.vmdk:extent web-ctk.vmdk:change-tracking \
+	web.nvram:firmware-state web-Snapshot1.vmsn:memory web-Snapshot1.vmem:memory web.vswp:memory vmware.log:log vmware-1.log:log
+claim "so does its folder"
+json_is dry.json 'scalar grep { /notes.txt is left/ } @{$d->{limits}}' 1
+claim "what is not known to belong to it is left, and named"
+mkdir hv "hv/Virtual Machines" && cp some hv/d.vhdx && echo x > "hv/Virtual Machines/A.vmcx" && echo x > "hv/Virtual Machines/A.vmrs"
+id_of hv > id
+has_members d.vhdx:image A.vmcx:configuration A.vmrs:memory
+claim "Hyper-V's folders are gone through"
+mkdir kvm && cp some kvm/root && echo vars > kvm/x_VARS.fd
+cat > kvm/web.xml <<XML
+<domain type='kvm'><name>no-such-machine</name><uuid>0b6c3f6e-0000-4000-8000-000000000000</uuid>
+<os><nvram template='/usr/share/OVMF/OVMF_VARS.fd'>$PWD/kvm/x_VARS.fd</nvram></os>
+<devices><disk type='file' device='disk'><source file='$PWD/kvm/root'/></disk>
+<disk type='file' device='cdrom'><source file='$PWD/some'/></disk></devices></domain>
+XML
+id_of kvm/web.xml > id
+has_members web.xml:configuration root:image x_VARS.fd:firmware-state
+claim "libvirt's description leads to disks and firmware, and to no CD and no template"
+
+# ---- who uses it ----
+cp some used.raw
+( exec 9< used.raw; : > held; while [ -e held ]; do sleep 0.1; done ) & holder=$!
+wait_until test -e held
+check_fails 11 "a file that is open elsewhere is refused" alone wipe --dry-run -f raw used.raw
+grep -q "process [0-9]*, " "$stderr"
+claim "with who has it open"
+rm held; wait $holder
+check "and not afterwards" alone wipe --dry-run -f raw used.raw
+
+# ---- consent ----
+cp some disk.raw
+check_fails 15 "without a terminal nothing is wiped unasked" alone wipe -f raw disk.raw
+cmp -s some disk.raw
+claim "and nothing was written"
+id=$(id_of -f raw disk.raw)
+check_fails 15 "a wrong ID is refused" alone wipe -f raw --confirm=0000000000000000 disk.raw
+echo >> disk.raw
+check_fails 15 "the ID of what has changed since is refused" alone wipe -f raw --confirm="$id" disk.raw
+cp some disk.raw
+at_terminal "'$VDISK' wipe -q --accept=overwritten -f raw disk.raw"
+answer 'type disk.raw' 1 'yes\n'
+finish 15 && cmp -s some disk.raw
+claim "yes is not the name"
+at_terminal "'$VDISK' wipe -q --accept=overwritten -f raw disk.raw"
+answer 'type disk.raw' 1 'disk.raw\n'
+finish 0 && ! cmp -s some disk.raw
+claim "the name is"
+
+# ---- how ----
+cp some disk.raw
+wipe -f raw --publish-key disk.raw
+[ "$status" -eq 0 ] && json_is record.json '$d->{type}' summary && json_is record.json '$d->{set}[0]{verified}' 1048576
+claim "the record says what was written and read back"
+key=$(perl -MJSON::PP -0ne 'print decode_json($_)->{"pattern-key"}' record.json)
+head -c 1M /dev/zero | openssl enc -aes-256-ctr -K "$key" -iv 00000000000000000000000000000000 | cmp -s - disk.raw
+claim "openssl makes the same pattern of a key that was published"
+wipe -f raw --profile=custom=ff,5a disk.raw
+[ "$(tr -d '\132' < disk.raw | wc -c)" -eq 0 ] && json_is record.json 'join ",", @{$d->{passes}}' ff,5a
+claim "the last pass is what is there"
+head -c 777777 some > odd.raw
+wipe -f raw --profile=zero odd.raw
+[ "$status" -eq 0 ] && [ "$(stat -c %s odd.raw)" -eq 777777 ] && [ "$(tr -d '\0' < odd.raw | wc -c)" -eq 0 ]
+claim "a file of no whole blocks is wiped to its end, and keeps its size"
+for bad in --profile=gutmann --profile=custom=0,1 --verify=most --verify=sample=100,1 --crypto-erase; do
+	check_fails 64 "wrong usage: $bad" alone wipe --dry-run -f raw $bad disk.raw
+done
+
+# ---- keys ----
+printf secret > key
+head -c 20M /dev/urandom > plain.raw
+"$VDISK" encrypt -q --key-file key -O raw --pbkdf-iterations 1000 plain.raw luks.raw
+"$VDISK" encrypt -q --key-file key --pbkdf-iterations 1000 plain.raw luks.qcow2
+cryptsetup luksDump luks.raw > dump && payload=$(sed -n 's/^Payload offset:[^0-9]*//p' dump)
+head -c $((payload * 512)) luks.raw > header; tail -c +$((payload * 512 + 1)) luks.raw > payload
+wipe --crypto-erase --all-data-was-encrypted luks.raw
+json_is record.json '$d->{set}[0]{"crypto-erase"}{proven}' true && json_is record.json '$d->{set}[0]{written}' 0
+claim "--crypto-erase overwrites keys alone"
+tail -c +$((payload * 512 + 1)) luks.raw | cmp -s - payload
+claim "the data is as it was"
+head -c $((payload * 512)) luks.raw > now
+[ "$(cmp -l header now | wc -l)" -gt $((payload * 512 * 97 / 100)) ]
+claim "the whole header is another, all that lies before the data, and not only slots in use"
+wipe luks.qcow2
+json_is record.json '$d->{set}[0]{"crypto-erase"}{proven}' true && ! grep -q LUKS luks.qcow2
+claim "a qcow2 loses its header, too"
+check_fails 20 "what is not encrypted has no keys to erase" alone wipe --dry-run --crypto-erase --all-data-was-encrypted -f raw plain.raw
+
+# ---- for people ----
+check "the tree" alone wipe --dry-run chain/top.qcow2
+sed -n 2p "$stdout" | grep -q '^  .*middle.qcow2: backing-file' && sed -n 3p "$stdout" | grep -q '^    .*base.qcow2'
+claim "shows who needs whom"
+grep -q -- '--confirm=[0-9a-f]\{16\}$' "$stdout"
+claim "and ends with the ID"
+done_testing

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A wipe of all members: canaries, keys, then all devices side by side, with checkpoints. */
+#ifndef TOOLS_WIPE_RUN_H
+#define TOOLS_WIPE_RUN_H
+
+#include "wipe/member.h"
+#include "wipe/record.h"
+
+struct wipe_run {
+	struct wipe_record rec;
+	uint8_t key[WIPE_KEY_SIZE];     /* of the pattern */
+	const char *state;              /* path of the state file; NULL: none is kept */
+	enum wipe_grade accept;         /* good enough to go on with after the canary, and to be unlinked */
+	bool unlinks;
+	unsigned depth;
+	uint64_t bytes_per_second;
+	const struct vd_job *job;       /* progress, and whether to stop */
+};
+/*
+ * Works through the set from where its members are, and grades it: rec.grade, rec.findings. Failures of members are in their grades;
+ * what fails the call is the state file and what belongs to no member.
+ */
+int wipe_run(struct wipe_run *run, struct vd_error *e);
+/* The members are still the files of which a state speaks. EXIT_ECONFIRM names the first that is not, or may not be. */
+int wipe_run_recognize(struct wipe_run *run, struct vd_error *e);
+
+#endif
