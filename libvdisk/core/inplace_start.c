@@ -296,7 +296,7 @@ static int measure(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 	if (b->moves)
 		b->plan.total = img->info.size - (b->act == VD_INPLACE_DECRYPT ? b->payload_off : 0);
 	b->plan.journal = JOURNAL_BASE + 2 * (b->header_len[0] + b->header_len[1]);
-	if (p->opts->resilience == VD_RESILIENCE_JOURNAL)
+	if (p->opts->resilience == VD_RESILIENCE_JOURNAL && !b->moves)
 		b->plan.journal += 2 * vd_min_u64(VD_JOURNAL_BATCH, b->plan.total);
 	if (r == 0 && !img->format->encrypts)
 		r = count_holes(img, &b->plan.growth, e);

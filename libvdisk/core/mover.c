@@ -5,8 +5,8 @@
  * M1  Journal: a batch's ciphertext is durable in a record before the first byte of it is written in place.
  * M2  Checksum: of each sector of the batch its first bytes as ciphertext are durable, by which a sector tells whether it
  *     was written before the crash; that takes sectors that are written whole or not at all.
- * M3  None, and a disk that moves without journal: the record, which is a cursor then, follows the data. A disk that
- *     moves keeps the source of a batch untouched until the cursor is durable, which is as safe as M1.
+ * M3  None, and a disk that moves: the record, which is a cursor then, follows the data. A disk that moves keeps the source
+ *     of a batch untouched until the cursor is durable, since a batch is no longer than it moves; that is as safe as M1.
  * M4  Of three batches one is read and turned while the one before gets its record, and the one before that is put in place.
  *     A record is only written over when its batch is in place, durably.
  */
@@ -96,9 +96,9 @@ int vd_inplace_turn(const struct vd_inplace *p, void *buf, size_t len, uint64_t 
 
 static enum safety safety_of(const struct vd_journal_state *s)
 {
-	if (s->resilience == VD_RESILIENCE_JOURNAL)
-		return WITH_DATA;
-	return s->resilience == VD_RESILIENCE_CHECKSUM && !s->moves ? WITH_MARKS : CURSOR_AFTER;
+	if (s->moves || s->resilience == VD_RESILIENCE_NONE)
+		return CURSOR_AFTER;
+	return s->resilience == VD_RESILIENCE_JOURNAL ? WITH_DATA : WITH_MARKS;
 }
 
 static int batch_init(struct vd_mover *m, struct batch *b, struct vd_error *e)
@@ -133,13 +133,13 @@ static void batch_fini(const struct vd_mover *m, struct batch *b)
 	free(b->rec.tags);
 }
 
-static uint64_t batch_limit(const struct vd_inplace *p, enum safety safety)
+static uint64_t batch_limit(const struct vd_inplace *p)
 {
 	const struct vd_journal_state *s = &p->j->state;
 	uint64_t limit = vd_min_u64(vd_mover_batch, vd_round_up(vd_max_u64(s->total, 1), LEAST_BATCH));
 
 	/* What is not in the journal has to be at its source yet. */
-	if (s->moves && safety == CURSOR_AFTER)
+	if (s->moves)
 		limit = vd_min_u64(limit, s->payload_off);
 	/* So that a slow one is steady, and can be stopped. */
 	if (p->opts->bytes_per_second)
@@ -157,7 +157,7 @@ int vd_mover_new(struct vd_inplace *p, struct vd_mover **out, struct vd_error *e
 	m->p = p;
 	m->safety = safety_of(&p->j->state);
 	m->keeps_old = !p->cipher[!p->j->state.is_back];
-	m->limit = batch_limit(p, m->safety);
+	m->limit = batch_limit(p);
 	m->b = &m->all[0];
 	m->started_ns = now_ns();
 	pthread_mutex_init(&m->lock, NULL);
