@@ -258,7 +258,7 @@ int vd_vhd_create(const struct vd_create *c, struct vd_error *e);
 int vd_vhd_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 int vd_vhd_reach(void *st, uint64_t size, struct vd_error *e);
 int vd_vhd_resize(void *st, uint64_t size, struct vd_error *e);
-int vd_vhd_shift(void *st, int64_t by, struct vd_error *e);
+int vd_vhd_shift(void *st, int64_t by, bool only_judge, struct vd_error *e);
 int vd_vhd_walk(void *st, struct vd_window *w, struct vd_error *e);
 
 #endif

@@ -27,7 +27,7 @@ static int write_tables(struct vd_vhd *s, uint64_t header_off, uint32_t n_entrie
 	return r < 0 ? r : vd_vhd_table_write(s, header_off + VHD_HEADER_BYTES, n_entries, n_blocks, e);
 }
 
-int vd_vhd_shift(void *st, int64_t by, struct vd_error *e)
+int vd_vhd_shift(void *st, int64_t by, bool only_judge, struct vd_error *e)
 {
 	struct vd_vhd *s = st;
 	uint64_t size = s->size + by, old_table = s->h.table_offset, header_off, table_len;
@@ -35,7 +35,7 @@ int vd_vhd_shift(void *st, int64_t by, struct vd_error *e)
 	int64_t n_blocks;
 	int r = judge_shift(s, by, e);
 
-	if (r < 0)
+	if (r < 0 || only_judge)
 		return r;
 	n_blocks = by / (int64_t)s->h.block_size;
 	n_entries = vd_vhd_n_blocks(s, size);

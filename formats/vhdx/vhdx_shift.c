@@ -52,13 +52,14 @@ static int shift(struct vd_vhdx *s, int64_t by, struct vd_error *e)
 	return r < 0 || by > 0 ? r : release_front(s, old_bat, -next_bat.shift, e);
 }
 
-int vd_vhdx_shift(void *st, int64_t by, struct vd_error *e)
+int vd_vhdx_shift(void *st, int64_t by, bool only_judge, struct vd_error *e)
 {
 	struct vd_vhdx *s = st;
 	int r = judge_shift(s, by, e), end;
 
-	if (r == 0)
-		r = vd_vhdx_log_open(s, VHDX_CHANGES_DISK, e);
+	if (r < 0 || only_judge)
+		return r;
+	r = vd_vhdx_log_open(s, VHDX_CHANGES_DISK, e);
 	if (r < 0)
 		return r;
 	r = shift(s, by, e);

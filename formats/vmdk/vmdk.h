@@ -259,7 +259,7 @@ int vd_vmdk_set_backing(void *st, const char *name, const char *format, const vo
 int vd_vmdk_empty(void *st, struct vd_error *e);
 
 /* vmdk_shift.c */
-int vd_vmdk_shift(void *st, int64_t by, struct vd_error *e);
+int vd_vmdk_shift(void *st, int64_t by, bool only_judge, struct vd_error *e);
 
 /* vmdk_resize.c */
 int vd_vmdk_reach(void *st, uint64_t size, struct vd_error *e);

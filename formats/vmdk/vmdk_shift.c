@@ -22,6 +22,27 @@
 
 #define CHUNK 65536
 
+static int judge_embedded(const struct vd_vmdk *s, uint64_t size, struct vd_error *e)
+{
+	if (!s->d.n_lines)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: its descriptor lists no extent", s->name);
+	if (size <= VMDK_SPARSE_MAX)
+		return 0;
+	return vd_fail(e, VD_EARG, "%s: a disk of %" PRIu64 " bytes is too large for one sparse extent: at most %" PRIu64, s->name, size,
+		       VMDK_SPARSE_MAX);
+}
+
+static int judge_drop(const struct vd_vmdk *s, uint64_t len, struct vd_error *e)
+{
+	const struct vd_vmdk_extent *x = &s->extents[0];
+
+	if (x->access == VMDK_RW && ((x->kind != VMDK_ZERO && x->end == len) || (x->kind == VMDK_FLAT && x->end > len)))
+		return 0;
+	vd_fail(e, VD_EUNSUPPORTED, "%s: its first %" PRIu64 " bytes are part of a larger %s extent, or of several: no single write takes "
+		"them away", s->name, len, x->kind == VMDK_FLAT ? "flat" : "sparse");
+	return vd_hint(e, VD_EUNSUPPORTED, "copy the disk instead: vdisk convert");
+}
+
 static int judge(const struct vd_vmdk *s, int64_t by, struct vd_error *e)
 {
 	uint64_t unit = vd_max_u64(s->unit, VMDK_SECTOR), size;
@@ -30,8 +51,10 @@ static int judge(const struct vd_vmdk *s, int64_t by, struct vd_error *e)
 		return vd_fail(e, VD_EARG, "%s: moving the disk by %" PRId64 " bytes is not whole units of %" PRIu64, s->name, by, unit);
 	if (by < 0 ? -(uint64_t)by >= s->size : !vd_add_u64(s->size, by, &size) || size > INT64_MAX)
 		return vd_fail(e, VD_EARG, "%s: moving the disk by %" PRId64 " bytes leaves no disk", s->name, by);
+	if (!s->has_parent && s->is_embedded)
+		return judge_embedded(s, s->size + by, e);
 	if (!s->has_parent)
-		return 0;
+		return by < 0 ? judge_drop(s, -(uint64_t)by, e) : 0;
 	vd_fail(e, VD_EUNSUPPORTED, "%s is a child: moved, its holes would show other bytes of its parent", s->name);
 	return vd_hint(e, VD_EUNSUPPORTED, "make it stand alone first: vdisk flatten");
 }
@@ -95,11 +118,6 @@ static int shift_tables(struct vd_vmdk *s, int64_t by, struct vd_error *e)
 	struct vd_vmdk_layout l;
 	int r = 0;
 
-	if (!s->d.n_lines)
-		return vd_fail(e, VD_EUNSUPPORTED, "%s: its descriptor lists no extent", s->name);
-	if (capacity > VMDK_SPARSE_MAX)
-		return vd_fail(e, VD_EARG, "%s: a disk of %" PRIu64 " bytes is too large for one sparse extent: at most %" PRIu64,
-			       s->name, capacity, VMDK_SPARSE_MAX);
 	if (by < 0)
 		r = front_ranges(s, x, -by, &left, e);
 	if (r == 0)
@@ -326,31 +344,21 @@ static int cut_front(struct vd_vmdk *s, uint64_t len, struct vd_error *e)
 	return discard(s, x->file, x->host_off - len, len, e);
 }
 
-static int drop_front(struct vd_vmdk *s, uint64_t len, struct vd_error *e)
-{
-	const struct vd_vmdk_extent *x = &s->extents[0];
-
-	if (x->access == VMDK_RW && x->kind != VMDK_ZERO && x->end == len)
-		return remove_front(s, e);
-	if (x->access == VMDK_RW && x->kind == VMDK_FLAT && x->end > len)
-		return cut_front(s, len, e);
-	vd_fail(e, VD_EUNSUPPORTED, "%s: its first %" PRIu64 " bytes are part of a larger %s extent, or of several: no single write takes "
-		"them away", s->name, len, x->kind == VMDK_FLAT ? "flat" : "sparse");
-	return vd_hint(e, VD_EUNSUPPORTED, "copy the disk instead: vdisk convert");
-}
-
-int vd_vmdk_shift(void *st, int64_t by, struct vd_error *e)
+int vd_vmdk_shift(void *st, int64_t by, bool only_judge, struct vd_error *e)
 {
 	struct vd_vmdk *s = st;
 	int r = judge(s, by, e);
 
-	if (r == 0)
-		r = vd_vmdk_change_cid(s, e);
+	if (r < 0 || only_judge)
+		return r;
+	r = vd_vmdk_change_cid(s, e);
 	if (r == 0)
 		r = vd_set_flush(s->set, e);
 	if (r < 0)
 		return r;
 	if (s->is_embedded)
 		return shift_tables(s, by, e);
-	return by > 0 ? add_front(s, by, e) : drop_front(s, -(uint64_t)by, e);
+	if (by > 0)
+		return add_front(s, by, e);
+	return s->extents[0].end == -(uint64_t)by ? remove_front(s, e) : cut_front(s, -(uint64_t)by, e);
 }

@@ -359,9 +359,9 @@ struct vd_format {
 	/*
 	 * For conversion in place, under the conditions of vd_snap_ops. The disk moves inside the image by so many bytes, whole
 	 * units: with by > 0 it grows at its front, where nothing is then; with by < 0 what is there goes. Tables change, data
-	 * stay. NULL: cannot.
+	 * stay. It judges all before it does any, as far as that can be known. NULL: cannot.
 	 */
-	int (*shift)(void *st, int64_t by, struct vd_error *e);
+	int (*shift)(void *st, int64_t by, bool only_judge, struct vd_error *e);
 	/*
 	 * The same conditions: the image's own LUKS header becomes this one, in space of its own, and the payload is from here on
 	 * taken for encrypted; without one (len 0), for plain. What was the header before is released. NULL: the format has no place for it.

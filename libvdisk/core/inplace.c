@@ -176,7 +176,7 @@ static int shift(struct vd_inplace *p, uint64_t size, struct vd_error *e)
 
 	if (img->info.size == size || r < 0)
 		return r;
-	r = img->format->shift(img->state, (int64_t)(size - img->info.size), e);
+	r = img->format->shift(img->state, (int64_t)(size - img->info.size), false, e);
 	img->format->describe(img->state, &img->info);
 	if (r == 0)
 		r = vd_image_learn_size(img, e);
@@ -305,9 +305,15 @@ static int finish(struct vd_inplace *p, struct vd_error *e)
 	}
 	if (r == 0)
 		r = vd_veil_lift(p->veil, e);
+	if (r < 0)
+		return r;
+	r = enter(p, VD_PHASE_DONE, e);
 	if (r == 0)
-		r = enter(p, VD_PHASE_DONE, e);
-	return r < 0 ? r : vd_journal_remove(vd_steal(&p->j), e);
+		r = vd_journal_remove(vd_steal(&p->j), e);
+	if (r == 0)
+		return 0;
+	p->report->changed = false;
+	return vd_hint(e, r, "%s is whole, and its conversion has ended: its journal is of no use any more, and can be removed", p->path);
 }
 
 /* ---- beginning and going on ----------------------------------------------------------------------------- */
@@ -387,7 +393,11 @@ static int start(struct vd_inplace *p, enum vd_inplace_act act, struct vd_error 
 	p->report->changed = true;
 	state_of(p)->phase = VD_PHASE_UNPACK;
 	r = vd_veil_hide(p->veil, 0, e);
-	return r < 0 ? r : finish(p, e);
+	if (r == 0)
+		return finish(p, e);
+	/* Nothing has become of it yet. */
+	p->report->changed = vd_veil_lift(p->veil, NULL) < 0 || vd_journal_remove(vd_steal(&p->j), NULL) < 0;
+	return r;
 }
 
 static int no_stub(struct vd_inplace *p, struct vd_error *e)

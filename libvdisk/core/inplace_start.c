@@ -253,6 +253,17 @@ static int keep_slots(struct vd_inplace *p, struct vd_begin *b, struct vd_error 
 	return vd_hint(e, VD_EARG, "give all keys, or say --drop-unknown-slots");
 }
 
+/* What the tables will have to say at the end they can say: that is known before there is anything to undo. */
+static int judge_shift(struct vd_inplace *p, const struct vd_begin *b, struct vd_error *e)
+{
+	const struct vd_image *img = p->img;
+	int64_t by = b->act == VD_INPLACE_ENCRYPT ? (int64_t)b->payload_off : -(int64_t)b->payload_off;
+
+	if (img->format->encrypts || b->moves || b->act == VD_INPLACE_REKEY)
+		return 0;
+	return img->format->shift(img->state, by, true, e);
+}
+
 static int make_keys(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	int r = b->is_encrypted ? open_old(p, b, e) : 0;
@@ -261,7 +272,7 @@ static int make_keys(struct vd_inplace *p, struct vd_begin *b, struct vd_error *
 		r = make_new(p, b, e);
 	if (r == 0 && b->act == VD_INPLACE_REKEY)
 		r = keep_slots(p, b, e);
-	return r;
+	return r < 0 ? r : judge_shift(p, b, e);
 }
 
 /* ---- what it takes -------------------------------------------------------------------------------------- */

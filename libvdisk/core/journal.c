@@ -81,16 +81,6 @@ int vd_journal_tag(const struct vd_journal *j, const uint8_t salt[VD_JOURNAL_SAL
 
 /* ---- the state ------------------------------------------------------------------------------------------ */
 
-/* Tells damage from a wrong key, before there is a key. */
-static uint32_t sum_of_headers(const struct vd_journal *j)
-{
-	uint32_t sum = vd_crc32c(0, j->ends, j->state.n_files * sizeof(*j->ends));
-
-	for (int i = 0; i < 2; i++)
-		sum = vd_crc32c(sum, j->header[i], j->state.header_len[i]);
-	return sum;
-}
-
 static void encode(const struct vd_journal *j, struct vd_writer *w)
 {
 	const struct vd_journal_state *s = &j->state;
@@ -126,7 +116,7 @@ static void encode(const struct vd_journal *j, struct vd_writer *w)
 	vd_write_le32(w, s->n_hidden);
 	for (uint32_t i = 0; i < VD_JOURNAL_HIDDEN; i++)
 		vd_write_le64(w, s->hidden[i]);
-	vd_write_le32(w, sum_of_headers(j));
+	vd_write_le32(w, j->sum);
 }
 
 static void decode(struct vd_reader *r, uint64_t *n_written, struct vd_journal_state *s, uint32_t *sum)
@@ -263,6 +253,16 @@ static int journal_alloc(struct vd_host *host, const char *path, struct vd_journ
 	return 0;
 }
 
+/* Tells damage from a wrong key, before there is a key. */
+static uint32_t sum_of_headers(const struct vd_journal *j)
+{
+	uint32_t sum = vd_crc32c(0, j->ends, j->state.n_files * sizeof(*j->ends));
+
+	for (int i = 0; i < 2; i++)
+		sum = vd_crc32c(sum, j->header[i], j->state.header_len[i]);
+	return sum;
+}
+
 static int write_headers(struct vd_journal *j, struct vd_error *e)
 {
 	uint64_t at = HEADERS_AT;
@@ -302,6 +302,8 @@ int vd_journal_create(struct vd_host *host, const char *path, const struct vd_jo
 	}
 	if (r == 0)
 		r = derive(j, volume_key, e);
+	if (r == 0)
+		j->sum = sum_of_headers(j);
 	if (r == 0)
 		r = partial_name(path, &partial, e);
 	/* What a crash left of an earlier one. */

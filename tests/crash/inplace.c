@@ -4,7 +4,8 @@
  * resumed or reverted, and afterwards the disk, and its snapshot, hold byte by byte what they held. Once it is encrypted, no
  * byte of the host's files shows what was planted in the disk, or behind the data in what is nobody's.
  *
- * VD_CRASH_STATES: how many states of each conversion, drawn evenly from all; 0: all.
+ * VD_CRASH_STATES: how many states of each conversion, drawn evenly from all; 0: all. VD_CRASH_RANDOM: how many random ones
+ * at each cut there are among these, by VD_RANDOM_SEED.
  */
 #include <stdio.h>
 
@@ -226,7 +227,8 @@ static void check_state(const struct variant *v, const struct act *act, const st
 
 static void check_states(const struct variant *v, const struct act *act, struct vd_record *record, const struct model *m)
 {
-	size_t all = vd_crash_count(record, N_RANDOM), wanted = setting("VD_CRASH_STATES", N_STATES);
+	unsigned n_random = (unsigned)setting("VD_CRASH_RANDOM", N_RANDOM);
+	size_t all = vd_crash_count(record, n_random), wanted = setting("VD_CRASH_STATES", N_STATES);
 	struct seen seen = { 0 };
 	struct vd_error e;
 
@@ -236,7 +238,7 @@ static void check_states(const struct variant *v, const struct act *act, struct 
 		struct vd_crash c;
 
 		/* The last state of all, too. */
-		expect_ok(vd_crash_state(record, N_RANDOM, 1, wanted == 1 ? 0 : i * (all - 1) / (wanted - 1), &c, &e), &e);
+		expect_ok(vd_crash_state(record, n_random, setting("VD_RANDOM_SEED", 1), wanted == 1 ? 0 : i * (all - 1) / (wanted - 1), &c, &e), &e);
 		check_state(v, act, &c, i, m, &seen);
 		vd_mem_host_free(c.host);
 	}

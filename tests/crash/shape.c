@@ -53,7 +53,7 @@ static int do_shrink(struct vd_image *img, struct vd_error *e)
 
 static int shift(struct vd_image *img, const void *arg, struct vd_error *e)
 {
-	return img->format->shift(img->state, *(const int *)arg * (int64_t)vd_max_u64(img->info.unit, 4096), e);
+	return img->format->shift(img->state, *(const int *)arg * (int64_t)vd_max_u64(img->info.unit, 4096), false, e);
 }
 
 static int do_shift_up(struct vd_image *img, struct vd_error *e)

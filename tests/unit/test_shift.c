@@ -18,7 +18,7 @@
 
 static int run_shift(struct vd_image *img, const void *arg, struct vd_error *e)
 {
-	return img->format->shift(img->state, *(const int64_t *)arg, e);
+	return img->format->shift(img->state, *(const int64_t *)arg, false, e);
 }
 
 static int try_shift(struct vd_image *img, int64_t by, struct vd_error *e)

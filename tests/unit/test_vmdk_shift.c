@@ -20,7 +20,7 @@
 
 static int shift_by(struct vd_image *img, const void *by, struct vd_error *e)
 {
-	return img->format->shift(img->state, *(const int64_t *)by, e);
+	return img->format->shift(img->state, *(const int64_t *)by, false, e);
 }
 
 static int try_shift(const char *name, int64_t by, unsigned flags, struct vd_error *e)
