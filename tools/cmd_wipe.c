@@ -72,7 +72,7 @@ static const struct opt work[] = {
 static const struct opt_group work_group = { "Work", work };
 
 static const struct opt_group *const groups[] = {
-	&what_group, &opts_format, &how_group, &work_group, &opts_progress, &opts_output_form, &opts_speech, NULL,
+	&what_group, &opts_format, &opts_header, &how_group, &work_group, &opts_progress, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
@@ -298,15 +298,8 @@ static int resume(struct settings *s, struct wipe_run *run, struct vd_error *e)
 		return fail_hint(e, r, "no wipe of it was begun, or it has ended");
 	if (r == 0)
 		r = wipe_run_recognize(run, e);
-	for (size_t i = 0; i < rec->set.n && r == 0; i++) {
-		struct vd_error ignored;
-		struct wipe_member *m = &rec->set.at[i];
-
-		if (!m->is_unlinked && vd_host_keeps(m->path, m->keeps, WIPE_KEEPS_MAX, &m->n_keeps, &ignored) < 0)
-			m->n_keeps = 0;
-		if (m->n_keeps > WIPE_KEEPS_MAX)
-			m->n_keeps = WIPE_KEEPS_MAX;
-	}
+	for (size_t i = 0; i < rec->set.n && r == 0; i++)
+		r = rec->set.at[i].is_unlinked ? 0 : wipe_member_find_keeps(&rec->set.at[i], e);
 	if (r < 0)
 		return r;
 	rec->consent = WIPE_BY_RESUME;

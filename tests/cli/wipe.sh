@@ -60,7 +60,7 @@ claim "so does a data file"
 # ---- a machine ----
 mkdir web
 cp parts/* web/ && mv web/disk.vmdk web/web.vmdk && cp web/web.vmdk web/web-ctk.vmdk
-printf 'scsi0:0.fileName = "web.vmdk"\nnvram = "web.nvram"\nide0:0.fileName = "/iso/debian.iso"\n' > web/web.vmx
+printf 'displayName = "web shop"\nuuid.bios = "56 4d"\nscsi0:0.fileName = "web.vmdk"\nnvram = "web.nvram"\nide0:0.fileName = "/iso/debian.iso"\n' > web/web.vmx
 printf 'snapshot0.filename = "web-Snapshot1.vmsn"\n' > web/web.vmsd
 for f in web.nvram web-Snapshot1.vmsn web-Snapshot1.vmem web.vswp vmware.log vmware-1.log; do echo $f > web/$f; done
 echo other > web/notes.txt
@@ -68,6 +68,8 @@ id_of web/web.vmx > id
 has_members web.vmx:configuration web.vmsd:configuration web.vmdk:image disk-f001.vmdk:extent web-ctk.vmdk:change-tracking \
 	web.nvram:firmware-state web-Snapshot1.vmsn:memory web-Snapshot1.vmem:memory web.vswp:memory vmware.log:log vmware-1.log:log
 claim "a .vmx leads to all files of its machine"
+json_is dry.json '$d->{machine}{name}' 'web shop' && json_is dry.json '$d->{machine}{id}' '56 4d'
+claim "and its name is known"
 id_of web > id
 has_members web.vmx:configuration web.vmsd:configuration web.vmdk:image disk-f001.vmdk:extent web-ctk.vmdk:change-tracking \
 	web.nvram:firmware-state web-Snapshot1.vmsn:memory web-Snapshot1.vmem:memory web.vswp:memory vmware.log:log vmware-1.log:log
@@ -98,6 +100,20 @@ grep -q "process [0-9]*, " "$stderr"
 claim "with who has it open"
 rm held; wait $holder
 check "and not afterwards" alone wipe --dry-run -f raw used.raw
+cp some loop.raw
+if loop=$(losetup -f --show loop.raw 2>/dev/null); then
+	check_fails 11 "so is what a loop device has" alone wipe --dry-run -f raw loop.raw
+	losetup -d "$loop"
+fi
+qemu-img create -q -f qcow2 run.qcow2 1M
+mkfifo say
+qemu-io run.qcow2 < say > running 2>&1 & machine=$!
+exec 8> say
+echo 'read 0 512' >&8
+wait_until grep -q 'read 512' running
+check_fails 11 "and what qemu has open" alone wipe --dry-run run.qcow2
+exec 8>&-
+wait $machine
 
 # ---- consent ----
 cp some disk.raw
@@ -137,6 +153,32 @@ for bad in --profile=gutmann --profile=custom=0,1 --verify=most --verify=sample=
 	check_fails 64 "wrong usage: $bad" alone wipe --dry-run -f raw $bad disk.raw
 done
 
+head -c 4M /dev/urandom > slow.raw
+id=$(id_of -f raw slow.raw)
+from=$(date +%s%N)
+check "at no more than a speed" alone wipe --accept=overwritten --bwlimit=16M --confirm="$id" --progress=json -f raw slow.raw
+[ $((($(date +%s%N) - from) / 1000000)) -ge 250 ]
+claim "it takes its time"
+mkdir gone && cp some gone/a.raw && cp some gone/b.qcow2
+wipe --unlink gone
+[ "$status" -eq 0 ] && [ -z "$(ls -A gone)" ] && json_is record.json '$d->{set}[1]{unlinked}' true
+claim "several files are wiped and removed in one run"
+head -c 64M /dev/zero > big.raw
+id=$(id_of -f raw big.raw)
+alone wipe --accept=overwritten --bwlimit=32M --confirm="$id" -f raw big.raw > out 2> progress & pid=$!
+wait_until test -e big.raw.vdisk-wipe
+sleep 0.3
+kill -USR1 $(pgrep -P $pid -x vdisk || echo $pid)
+wait_until grep -q '^wipe: .* of 128 MiB' progress
+claim "SIGUSR1 asks how far it is"
+kill -TERM $(pgrep -P $pid -x vdisk || echo $pid)
+wait $pid
+[ $? -eq 16 ] && grep -q -- '--resume' progress
+claim "SIGTERM stops it, and the way on is named"
+check "by which it goes on" alone wipe --resume --accept=overwritten --output=json big.raw
+json_is "$stdout" '$d->{resumed}' 1 && json_is "$stdout" '$d->{consent}' resume
+claim "and the record says so"
+
 # ---- keys ----
 printf secret > key
 head -c 20M /dev/urandom > plain.raw
@@ -155,6 +197,14 @@ claim "the whole header is another, all that lies before the data, and not only 
 wipe luks.qcow2
 json_is record.json '$d->{set}[0]{"crypto-erase"}{proven}' true && ! grep -q LUKS luks.qcow2
 claim "a qcow2 loses its header, too"
+"$VDISK" encrypt -q --key-file key -O raw --header keys.luks --pbkdf-iterations 1000 plain.raw apart.raw
+id_of --header keys.luks apart.raw > id
+has_members apart.raw:image keys.luks:detached-header
+claim "--header names a header that is kept apart"
+cp apart.raw before.raw
+wipe --crypto-erase --all-data-was-encrypted --header keys.luks apart.raw
+[ "$status" -eq 0 ] && cmp -s before.raw apart.raw && ! grep -q LUKS keys.luks && json_is record.json '$d->{set}[1]{"crypto-erase"}{proven}' true
+claim "which is all that --crypto-erase overwrites then"
 check_fails 20 "what is not encrypted has no keys to erase" alone wipe --dry-run --crypto-erase --all-data-was-encrypted -f raw plain.raw
 
 # ---- for people ----

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <gcrypt.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -59,7 +60,7 @@ struct wipe_stream *wipe_stream_new(const uint8_t key[WIPE_KEY_SIZE])
 	return s;
 }
 
-static void put_be(uint8_t *to, uint64_t value, size_t len)
+void wipe_put_be(uint8_t *to, uint64_t value, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		to[i] = (uint8_t)(value >> (8 * (len - 1 - i)));
@@ -69,9 +70,9 @@ void wipe_stream_fill(struct wipe_stream *s, uint32_t member, uint32_t pass, uin
 {
 	uint8_t counter[16];
 
-	put_be(counter, member, 4);
-	put_be(counter + 4, pass, 4);
-	put_be(counter + 8, off / 16, 8);
+	wipe_put_be(counter, member, 4);
+	wipe_put_be(counter + 4, pass, 4);
+	wipe_put_be(counter + 8, off / 16, 8);
 	gcry_cipher_setctr(s->handle, counter, sizeof(counter));
 	for (size_t at = 0; at < len; at += SLICE) {
 		size_t n = len - at < SLICE ? len - at : SLICE;
@@ -109,4 +110,18 @@ void wipe_hash_end(struct wipe_hash *h, uint8_t digest[32])
 	memcpy(digest, gcry_md_read(h->handle, GCRY_MD_SHA256), 32);
 	gcry_md_close(h->handle);
 	free(h);
+}
+
+void wipe_hash_end_text(struct wipe_hash *h, char text[65])
+{
+	uint8_t digest[32];
+
+	wipe_hash_end(h, digest);
+	wipe_hex(digest, sizeof(digest), text);
+}
+
+void wipe_hex(const uint8_t *bytes, size_t n, char *text)
+{
+	for (size_t i = 0; i < n; i++)
+		sprintf(text + 2 * i, "%02x", bytes[i]);
 }

@@ -26,5 +26,8 @@ struct wipe_hash;
 struct wipe_hash *wipe_hash_new(void);
 void wipe_hash_add(struct wipe_hash *h, const void *bytes, size_t len);
 void wipe_hash_end(struct wipe_hash *h, uint8_t digest[32]);
+void wipe_hash_end_text(struct wipe_hash *h, char text[65]);
+void wipe_put_be(uint8_t *to, uint64_t value, size_t len);
+void wipe_hex(const uint8_t *bytes, size_t n, char *text);
 
 #endif

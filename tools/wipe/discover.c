@@ -164,6 +164,17 @@ static int resolve_backing(struct layer *l, const struct vd_info *info, struct v
 	return 0;
 }
 
+/* A header in a file of its own is overwritten whole, and before the disk. */
+static int add_header(struct layer *l, const char *path, struct vd_error *e)
+{
+	size_t index;
+	int r = wipe_set_add(l->set, path, WIPE_HEADER, l->index, &index, e);
+
+	if (r == 0 && !l->set->at[index].n_key_areas)
+		add_span(&l->set->at[index], 0, l->set->at[index].size);
+	return r;
+}
+
 static int look_into(struct layer *l, struct vd_image *img, struct vd_error *e)
 {
 	struct wipe_member *m;
@@ -184,7 +195,9 @@ static int look_into(struct layer *l, struct vd_image *img, struct vd_error *e)
 			m->role = WIPE_HEADER;
 		for (uint32_t i = 0; m->is_encrypted && i < vd_host_file_count(img); i++)
 			l->set->at[member_of[i]].is_encrypted = true;
-		if (info.encryption != VD_PLAIN)
+		if (info.header)
+			r = add_header(l, info.header, e);
+		else if (info.encryption != VD_PLAIN)
 			r = find_key_areas(img, l->set, member_of, e);
 	}
 	if (r == 0 && info.change_track) {
@@ -240,11 +253,14 @@ int wipe_discover_image(const struct settings *s, const char *path, const char *
 			struct wipe_set *set, struct vd_error *e)
 {
 	char name[PATH_MAX], base_format[16] = "";
+	struct settings below = *s;
 	int r = 0;
 
+	/* It is that of the image which the user named. */
+	below.header = NULL;
 	snprintf(name, sizeof(name), "%s", path);
 	for (unsigned depth = 0; r == 0; depth++) {
-		struct layer l = { .s = s, .set = set, .path = name };
+		struct layer l = { .s = depth ? &below : s, .set = set, .path = name };
 
 		if (depth == DEPTH_MAX)
 			return fail(e, VD_EREFERENCE, "%s: its chain has more than %d layers", path, DEPTH_MAX);
@@ -266,6 +282,8 @@ int wipe_discover(const struct settings *s, const char *target, struct wipe_set 
 
 	if (stat(target, &st))
 		return fail(e, VD_ENOENT, "%s does not exist", target);
+	if (s->header && (S_ISDIR(st.st_mode) || wipe_is_machine(target)))
+		return fail(e, VD_EARG, "--header goes with one disk");
 	if (S_ISDIR(st.st_mode))
 		return wipe_discover_folder(s, target, set, e);
 	if (wipe_is_machine(target))

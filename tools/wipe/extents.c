@@ -16,6 +16,7 @@
 
 #include "fail.h"
 #include "ui.h"
+#include "wipe/cipher.h"
 
 #define ASKED 512               /* extents in one call */
 /* Their place means nothing, or there is none. */
@@ -210,16 +211,22 @@ int wipe_window_moved(int fd, const struct wipe_window *before, uint64_t *moved,
 
 struct sum {
 	struct wipe_member *m;
-	uint64_t extents, bytes;
+	struct wipe_map *map;
+	struct wipe_hash *hash;
 };
 
 static bool sum_up(void *ctx, const struct fiemap_extent *x)
 {
 	struct sum *s = ctx;
 	uint64_t page = 4096, end = (s->m->size + page - 1) & ~(page - 1);
+	uint8_t row[24];
 
-	s->extents++;
-	s->bytes += x->fe_length;
+	wipe_put_be(row, x->fe_logical, 8);
+	wipe_put_be(row + 8, x->fe_physical, 8);
+	wipe_put_be(row + 16, x->fe_length, 8);
+	wipe_hash_add(s->hash, row, sizeof(row));
+	s->map->extents++;
+	s->map->bytes += x->fe_length;
 	if (x->fe_flags & FIEMAP_EXTENT_SHARED)
 		s->m->shared += x->fe_length;
 	if (x->fe_flags & NO_PLACE)
@@ -231,22 +238,20 @@ static bool sum_up(void *ctx, const struct fiemap_extent *x)
 	return true;
 }
 
-int wipe_map_sum(int fd, struct wipe_member *m, uint64_t *extents, uint64_t *bytes, struct vd_error *e)
+int wipe_map_sum(int fd, struct wipe_member *m, struct wipe_map *map, struct vd_error *e)
 {
-	struct sum s = { .m = m };
+	struct sum s = { .m = m, .map = map, .hash = wipe_hash_new() };
 	struct stat st;
 	int r = 0;
 
+	*map = (struct wipe_map){ 0 };
 	m->shared = m->encoded = m->unwritten = m->past_end = 0;
-	if (m->is_device) {
-		s.extents = 1;
-		s.bytes = m->size;
-	} else if (m->has_map) {
+	if (m->is_device)
+		sum_up(&s, &(struct fiemap_extent){ .fe_length = m->size });
+	else if (m->has_map)
 		r = each_extent(fd, 0, sum_up, &s, e);
-	} else {
-		s.bytes = fstat(fd, &st) ? m->allocated : (uint64_t)st.st_blocks * 512;
-	}
-	*extents = s.extents;
-	*bytes = s.bytes;
+	else
+		map->bytes = fstat(fd, &st) ? m->allocated : (uint64_t)st.st_blocks * 512;
+	wipe_hash_end_text(s.hash, map->sha256);
 	return r;
 }

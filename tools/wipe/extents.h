@@ -34,7 +34,11 @@ bool wipe_has_map(int fd);
  * compared, since they are packed, inline or not yet given a place, count as moved.
  */
 int wipe_window_moved(int fd, const struct wipe_window *before, uint64_t *moved, struct vd_error *e);
-/* Extents and bytes of the whole file, and how many bytes of them are shared, packed, unwritten, or past its end. */
-int wipe_map_sum(int fd, struct wipe_member *m, uint64_t *extents, uint64_t *bytes, struct vd_error *e);
+/* Extents of the whole file, and a hash of them; in m how many bytes are shared, packed, unwritten, or past its end. */
+struct wipe_map {
+	uint64_t extents, bytes;
+	char sha256[65];
+};
+int wipe_map_sum(int fd, struct wipe_member *m, struct wipe_map *map, struct vd_error *e);
 
 #endif

@@ -215,12 +215,33 @@ static int take_named(const struct settings *s, struct wipe_set *set, size_t con
 	return add_one(s, set, path, end->role, config, e);
 }
 
+/* The value of one key, at the beginning of a line. */
+static void take_value(const char *text, const char *key, char *value, size_t size)
+{
+	const char *at = text;
+	size_t len = strlen(key), n;
+
+	for (; at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL) {
+		const char *open = strchr(at, '"');
+
+		if (strncasecmp(at, key, len) != 0 || !open || strspn(at + len, " =") != (size_t)(open - at - len))
+			continue;
+		n = strcspn(open + 1, "\"\n");
+		snprintf(value, size, "%.*s", (int)(n < size ? n : size - 1), open + 1);
+		return;
+	}
+}
+
 /* All quoted values of a text that look like files of a machine: key = "value". */
 static int take_quoted(const struct settings *s, struct wipe_set *set, size_t config, struct vd_error *e)
 {
 	char *text = read_text(set->at[config].path, e), *at = text;
 	int r = text ? 0 : e->code;
 
+	if (text && !set->machine_name[0]) {
+		take_value(text, "displayName", set->machine_name, sizeof(set->machine_name));
+		take_value(text, "uuid.bios", set->machine_id, sizeof(set->machine_id));
+	}
 	while (r == 0 && (at = strchr(at, '"'))) {
 		char *end = strchr(++at, '"');
 
@@ -314,10 +335,12 @@ static int take_state(const struct settings *s, struct wipe_set *set, size_t con
 	if (nvram && text_between(nvram, end, ">", "<", path, sizeof(path)))
 		r = add_kept(s, set, config, path, WIPE_FIRMWARE, e);
 	if (r == 0 && text_between(text, end, "<name>", "</", value, sizeof(value))) {
+		snprintf(set->machine_name, sizeof(set->machine_name), "%.127s", value);
 		snprintf(path, sizeof(path), LIBVIRT_STATE "qemu/save/%s.save", value);
 		r = add_kept(s, set, config, path, WIPE_MEMORY, e);
 	}
 	if (r == 0 && text_between(text, end, "<uuid>", "</", value, sizeof(value))) {
+		snprintf(set->machine_id, sizeof(set->machine_id), "%.63s", value);
 		snprintf(path, sizeof(path), LIBVIRT_STATE "swtpm/%s", value);
 		if (access(path, F_OK) == 0)
 			r = sweep_twice(&w, path, e);

@@ -23,19 +23,40 @@
 
 /* ---- before ----------------------------------------------------------------------------------------------- */
 
+static void hash_head(int fd, char text[65])
+{
+	struct wipe_hash *h = wipe_hash_new();
+	uint8_t head[65536];
+	ssize_t n = pread(fd, head, sizeof(head), 0);
+
+	if (n > 0)
+		wipe_hash_add(h, head, (size_t)n);
+	wipe_hash_end_text(h, text);
+}
+
 int wipe_member_probe(struct wipe_member *m, struct vd_error *e)
 {
 	int fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r;
+	struct wipe_map map;
 
 	if (fd < 0)
 		return fail_errno(e, errno, "%s cannot be opened", m->path);
 	m->has_map = !m->is_device && wipe_has_map(fd);
-	r = wipe_map_sum(fd, m, &m->before_extents, &m->before_bytes, e);
+	hash_head(fd, m->head_sha256);
+	r = wipe_map_sum(fd, m, &map, e);
+	m->before_extents = map.extents;
+	m->before_bytes = map.bytes;
+	memcpy(m->before_sha256, map.sha256, sizeof(m->before_sha256));
 	close(fd);
-	if (r == 0)
-		r = vd_host_keeps(m->path, m->keeps, WIPE_KEEPS_MAX, &m->n_keeps, e);
-	if (m->n_keeps > WIPE_KEEPS_MAX)
-		m->n_keeps = WIPE_KEEPS_MAX;
+	return r < 0 ? r : wipe_member_find_keeps(m, e);
+}
+
+int wipe_member_find_keeps(struct wipe_member *m, struct vd_error *e)
+{
+	int r = vd_host_keeps(m->path, m->keeps, WIPE_KEEPS_MAX, &m->n_keeps, e);
+
+	if (r < 0 || m->n_keeps > WIPE_KEEPS_MAX)
+		m->n_keeps = r < 0 ? 0 : WIPE_KEEPS_MAX;
 	return r;
 }
 
@@ -364,6 +385,7 @@ int wipe_member_overwrite(struct wipe_member *m, const struct wipe_steps *s, str
 	struct wipe_member after = { .size = m->size, .is_device = m->is_device, .has_map = m->has_map };
 	struct wipe_file f;
 	struct wipe_window w;
+	struct wipe_map map;
 	struct pass p = { .m = m, .s = s, .file = &f, .w = &w };
 	int r, c;
 
@@ -373,7 +395,12 @@ int wipe_member_overwrite(struct wipe_member *m, const struct wipe_steps *s, str
 	wipe_window_init(&w);
 	r = run_passes(&p, e);
 	if (r == 0)
-		r = wipe_map_sum(f.plain, &after, &m->after_extents, &m->after_bytes, e);
+		r = wipe_map_sum(f.plain, &after, &map, e);
+	if (r == 0) {
+		m->after_extents = map.extents;
+		m->after_bytes = map.bytes;
+		memcpy(m->after_sha256, map.sha256, sizeof(m->after_sha256));
+	}
 	wipe_window_free(&w);
 	c = wipe_file_close(&f, m, r < 0 ? &(struct vd_error){ 0 } : e);
 	return r < 0 ? r : c;

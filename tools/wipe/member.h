@@ -8,6 +8,8 @@
 
 /* Where the member lies and what keeps its old blocks. Opens it for reading. */
 int wipe_member_probe(struct wipe_member *m, struct vd_error *e);
+/* The latter alone. */
+int wipe_member_find_keeps(struct wipe_member *m, struct vd_error *e);
 /*
  * Writes one block back as it was, and sees whether it lies where it lay: canary_moved. The first write of a wipe, and one that takes
  * nothing away.

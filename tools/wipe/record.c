@@ -20,12 +20,6 @@ void wipe_record_free(struct wipe_record *rec)
 	wipe_findings_free(&rec->findings);
 }
 
-void wipe_hex(const uint8_t *bytes, size_t n, char *text)
-{
-	for (size_t i = 0; i < n; i++)
-		sprintf(text + 2 * i, "%02x", bytes[i]);
-}
-
 static void put_time(struct json_object *j, const char *key, int64_t t)
 {
 	char text[32];
@@ -113,6 +107,7 @@ static void put_identity(struct json_object *j, const struct wipe_set *set, size
 		json_put_text(j, "format", m->format);
 	if (m->disk_id[0])
 		json_put_text(j, "disk-id", m->disk_id);
+	json_put_text(j, "head-sha256", m->head_sha256);
 	json_put_bool(j, "device", m->is_device);
 	json_put_bool(j, "encrypted", m->is_encrypted);
 	json_put_u64(j, "size", m->size);
@@ -134,6 +129,7 @@ static void put_before(struct json_object *to, const struct wipe_member *m)
 
 	json_put_bool(j, "extents-known", m->has_map || m->is_device);
 	json_put_u64(j, "extents", m->before_extents);
+	json_put_text(j, "extents-sha256", m->before_sha256);
 	json_put_u64(j, "bytes", m->before_bytes);
 	json_put_u64(j, "shared", m->shared);
 	json_put_u64(j, "encoded", m->encoded);
@@ -146,6 +142,7 @@ static void put_work(struct json_object *j, const struct wipe_record *rec, const
 	struct json_object *after = json_put_object(j, "after"), *ce;
 
 	json_put_u64(after, "extents", m->after_extents);
+	json_put_text(after, "extents-sha256", m->after_sha256);
 	json_put_u64(after, "bytes", m->after_bytes);
 	json_put_u64(j, "moved", m->moved);
 	json_put_bool(j, "canary-moved", m->canary_moved);
@@ -168,8 +165,15 @@ static void put_work(struct json_object *j, const struct wipe_record *rec, const
 
 static void put_members(struct json_object *to, const struct wipe_record *rec, bool was_wiped)
 {
-	struct json_object *list = json_put_array(to, "set");
 	struct wipe_findings ignored = { 0 };
+	struct json_object *list;
+
+	if (rec->set.machine_name[0] || rec->set.machine_id[0]) {
+		list = json_put_object(to, "machine");
+		json_put_text(list, "name", rec->set.machine_name);
+		json_put_text(list, "id", rec->set.machine_id);
+	}
+	list = json_put_array(to, "set");
 
 	for (size_t i = 0; i < rec->set.n; i++) {
 		struct json_object *j = json_new();
@@ -257,7 +261,6 @@ void wipe_record_to_json(const struct wipe_record *rec, const uint8_t key[WIPE_K
 	struct wipe_hash *h = wipe_hash_new();
 	struct json_object *tool;
 	char hex[65];
-	uint8_t digest[32];
 
 	json_put_u64(to, "schema", WIPE_RECORD_SCHEMA);
 	json_put_text(to, "run", rec->run);
@@ -274,8 +277,7 @@ void wipe_record_to_json(const struct wipe_record *rec, const uint8_t key[WIPE_K
 	json_put_bool(to, "forced", rec->force);
 	put_plan(to, &rec->plan);
 	wipe_hash_add(h, key, WIPE_KEY_SIZE);
-	wipe_hash_end(h, digest);
-	wipe_hex(digest, sizeof(digest), hex);
+	wipe_hash_end_text(h, hex);
 	json_put_text(to, "pattern-key-sha256", hex);
 	if (rec->publish_key) {
 		wipe_hex(key, WIPE_KEY_SIZE, hex);

@@ -34,6 +34,5 @@ void wipe_record_free(struct wipe_record *rec);
 void wipe_record_to_json(const struct wipe_record *rec, const uint8_t key[WIPE_KEY_SIZE], struct json_object *to);
 /* The same of a set before it is wiped, for --dry-run. */
 void wipe_set_to_json(const struct wipe_record *rec, struct json_object *to);
-void wipe_hex(const uint8_t *bytes, size_t n, char *text);
 
 #endif

@@ -23,7 +23,7 @@
 
 #define DEPTH_MAX 8             /* of devices on devices */
 #define SAVE_EVERY_S 1          /* at least between two checkpoints of small files */
-#define POLL_NS 50000000
+#define POLL_NS 100000000
 
 struct whole {
 	struct wipe_run *run;
@@ -33,6 +33,7 @@ struct whole {
 	struct timespec from;
 	uint64_t total;
 	unsigned lanes_left;            /* under lock */
+	pthread_cond_t ended;           /* one of them has */
 };
 
 /* ---- checkpoints ------------------------------------------------------------------------------------------ */
@@ -176,6 +177,7 @@ static void *wipe_lane(void *arg)
 	}
 	pthread_mutex_lock(&l->w->lock);
 	l->w->lanes_left--;
+	pthread_cond_signal(&l->w->ended);
 	pthread_mutex_unlock(&l->w->lock);
 	return NULL;
 }
@@ -205,20 +207,26 @@ static void add_to_lanes(struct whole *w, struct lane *lanes, size_t *n, size_t 
 /* Draws progress until all lanes have ended; a stop is passed on to them. */
 static void watch(struct whole *w)
 {
-	unsigned left = 1;
+	struct timespec until;
 
-	while (left) {
+	pthread_mutex_lock(&w->lock);
+	while (w->lanes_left) {
 		struct vd_progress p = { "wipe", atomic_load(&w->shared.done), w->total };
 
+		pthread_mutex_unlock(&w->lock);
 		if (p.done > p.total)
 			p.done = p.total;
 		if (w->run->job->progress(w->run->job->ctx, &p))
 			atomic_store(&w->shared.stop, true);
-		nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += POLL_NS;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
 		pthread_mutex_lock(&w->lock);
-		left = w->lanes_left;
-		pthread_mutex_unlock(&w->lock);
+		if (w->lanes_left)
+			pthread_cond_timedwait(&w->ended, &w->lock, &until);
 	}
+	pthread_mutex_unlock(&w->lock);
 }
 
 static void overwrite(struct whole *w)
@@ -360,7 +368,12 @@ static int finish(struct whole *w, bool is_stopped, struct vd_error *e)
 	run->rec.seconds += (uint64_t)(to.tv_sec - w->from.tv_sec);
 	run->rec.set.is_stopped = is_stopped;
 	grade(run);
+	/* So that after a kill in between what is gone already is known to be done. */
 	if (run->unlinks && !is_stopped) {
+		int r = save(w, e);
+
+		if (r < 0)
+			return r;
 		unlink_all(run);
 		grade(run);
 	}
@@ -401,12 +414,14 @@ int wipe_run(struct wipe_run *run, struct vd_error *e)
 	memcpy(w.shared.key, run->key, WIPE_KEY_SIZE);
 	pthread_mutex_init(&w.shared.pace, NULL);
 	pthread_mutex_init(&w.lock, NULL);
+	pthread_cond_init(&w.ended, NULL);
 	for (size_t i = 0; i < run->rec.set.n; i++)
 		w.total += wipe_member_cost(&run->rec.set.at[i], &run->rec.plan);
 	r = lock_all(&run->rec.set, locks, e);
 	if (r == 0)
 		r = run_steps(&w, e);
 	unlock_all(&run->rec.set, locks);
+	pthread_cond_destroy(&w.ended);
 	pthread_mutex_destroy(&w.lock);
 	pthread_mutex_destroy(&w.shared.pace);
 	return r;
@@ -423,6 +438,10 @@ static int recognize(const struct wipe_run *run, size_t i, struct vd_error *e)
 	if (m->is_unlinked)
 		return 0;
 	r = wipe_member_look(&now, e);
+	if (r == VD_ENOENT && m->is_done) {
+		m->is_unlinked = true;
+		return 0;
+	}
 	if (r < 0)
 		return r;
 	is_same = now.size == m->size && now.ino == m->ino && now.born == m->born && now.is_device == m->is_device;

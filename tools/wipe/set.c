@@ -178,6 +178,5 @@ void wipe_set_id(const struct wipe_set *set, char id[WIPE_ID_SIZE])
 		wipe_hash_add(h, text, (size_t)n + 1);
 	}
 	wipe_hash_end(h, digest);
-	for (size_t i = 0; i < (WIPE_ID_SIZE - 1) / 2; i++)
-		sprintf(id + 2 * i, "%02x", digest[i]);
+	wipe_hex(digest, (WIPE_ID_SIZE - 1) / 2, id);
 }

@@ -76,6 +76,8 @@ struct wipe_member {
 	bool canary_moved;              /* one block, written back as it was, came to lie elsewhere */
 	bool through_cache;             /* some of it was written or read by way of the page cache */
 	uint64_t before_extents, before_bytes, after_extents, after_bytes;
+	char head_sha256[65];           /* of its first 64 KiB, before: what tells it from others where the format has no identity */
+	char before_sha256[65], after_sha256[65];       /* of the list of its extents: offset, place and length, 64 bits big-endian each */
 	uint64_t moved, shared, encoded, unwritten, past_end;
 	bool erased;                    /* its key areas were overwritten and proven */
 	uint64_t erased_bytes;
@@ -92,6 +94,7 @@ struct wipe_set {
 	size_t n;
 	char *notes[WIPE_NOTES_MAX];    /* what was left out, or could not be looked at: each is a limit of the wipe */
 	size_t n_notes;
+	char machine_name[128], machine_id[64]; /* as its configuration has them, or "" */
 	bool is_stopped;                /* after the canaries: nothing was taken away */
 };
 

@@ -24,9 +24,11 @@
 /* Members' numbers that are kept, by name: written and read by the same list. */
 #define NUMBERS(X) \
 	X(size) X(allocated) X(dev) X(ino) X(nlink) X(born) X(vm_state) X(n_snapshots) X(before_extents) X(before_bytes) \
+	X(after_extents) X(after_bytes) \
 	X(moved) X(shared) X(encoded) X(unwritten) X(past_end) X(erased_bytes) X(pass) X(offset) X(written) X(verified)
 #define FLAGS(X) \
 	X(is_device) X(is_image) X(is_encrypted) X(has_map) X(canary_moved) X(through_cache) X(erased) X(is_done) X(is_unlinked)
+#define TEXTS(X) X(format) X(disk_id) X(head_sha256) X(before_sha256) X(after_sha256)
 
 /* ---- writing ---------------------------------------------------------------------------------------------- */
 
@@ -36,12 +38,13 @@ static struct json_object *member_to_json(const struct wipe_member *m)
 
 	json_put(j, "path", json_object_new_string(m->path));
 	json_put_text(j, "role", wipe_role_name(m->role));
-	json_put_text(j, "format", m->format);
-	json_put_text(j, "disk_id", m->disk_id);
 	json_put_u64(j, "parent", m->parent);
 #define NUMBER(name) json_put_u64(j, #name, (uint64_t)m->name);
 	NUMBERS(NUMBER)
 #undef NUMBER
+#define TEXT(name) json_put_text(j, #name, m->name);
+	TEXTS(TEXT)
+#undef TEXT
 #define FLAG(name) json_put_bool(j, #name, m->name);
 	FLAGS(FLAG)
 #undef FLAG
@@ -66,6 +69,8 @@ static struct json_object *to_json(const struct wipe_record *rec, const uint8_t 
 	json_put_u64(j, "started", (uint64_t)rec->started);
 	json_put_u64(j, "seconds", rec->seconds);
 	json_put_u64(j, "resumed", rec->resumed);
+	json_put_text(j, "machine-name", rec->set.machine_name);
+	json_put_text(j, "machine-id", rec->set.machine_id);
 	json_put_bool(j, "force", rec->force);
 	json_put_text(j, "profile", rec->plan.profile);
 	json_put_bool(j, "erases_only", rec->plan.erases_only);
@@ -194,14 +199,15 @@ static bool member_from_json(struct wipe_member *m, struct json_object *j)
 
 	text(j, "path", path, sizeof(path));
 	text(j, "role", role, sizeof(role));
-	text(j, "format", m->format, sizeof(m->format));
-	text(j, "disk_id", m->disk_id, sizeof(m->disk_id));
 	m->path = strdup(path);
 	m->role = wipe_role_of(role);
 	m->parent = (size_t)number(j, "parent");
 #define NUMBER(name) m->name = (__typeof__(m->name))number(j, #name);
 	NUMBERS(NUMBER)
 #undef NUMBER
+#define TEXT(name) text(j, #name, m->name, sizeof(m->name));
+	TEXTS(TEXT)
+#undef TEXT
 #define FLAG(name) m->name = flag(j, #name);
 	FLAGS(FLAG)
 #undef FLAG
@@ -273,6 +279,8 @@ static bool from_json(struct wipe_record *rec, uint8_t key[WIPE_KEY_SIZE], struc
 	rec->seconds = number(j, "seconds");
 	rec->resumed = number(j, "resumed");
 	rec->force = flag(j, "force");
+	text(j, "machine-name", rec->set.machine_name, sizeof(rec->set.machine_name));
+	text(j, "machine-id", rec->set.machine_id, sizeof(rec->set.machine_id));
 	for (size_t i = 0; limits && i < json_object_array_length(limits) && i < WIPE_NOTES_MAX; i++)
 		wipe_set_note(&rec->set, "%s", json_object_get_string(json_object_array_get_idx(limits, i)));
 	return number(j, "vdisk-wipe") == STATE_VERSION && key_from_text(hex, key) && plan_from_json(&rec->plan, j) &&
