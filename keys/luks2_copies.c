@@ -36,7 +36,7 @@ static uint64_t size_of(struct vd_bytes head, uint64_t at)
 static bool holds(const uint8_t *copy, uint64_t size)
 {
 	static const uint8_t zeros[CSUM_LEN];
-	uint8_t sum[VD_HASH_MAX];
+	uint8_t sum[VD_SHA256_LEN];
 	struct vd_hash *h;
 
 	if (vd_hash_new(VD_SHA256, &h, NULL) < 0)

@@ -100,7 +100,7 @@ static bool take_bytes(const char *text, size_t n, uint8_t *out)
 
 static int check_of(const void *bytes, size_t len, uint8_t out[CHECK], struct vd_error *e)
 {
-	uint8_t sum[VD_HASH_MAX];
+	uint8_t sum[VD_SHA256_LEN];
 	struct vd_hash *h = NULL;
 	int r = vd_hash_new(VD_SHA256, &h, e);
 

@@ -19,9 +19,19 @@ static bool is_ascii(struct vd_bytes text)
 	return true;
 }
 
-/* VMware says "windows-936" where iconv says "CP936". */
+/*
+ * VMware says "windows-936" where iconv says "CP936", and by the names of standards it means Windows' code pages, which have
+ * more characters; in its Shift_JIS a backslash is none but a yen sign to iconv.
+ */
 static void iconv_name(const char *encoding, char name[40])
 {
+	static const char *const pages[][2] = {
+		{ "Shift_JIS", "CP932" }, { "GBK", "CP936" }, { "GB2312", "CP936" }, { "EUC-KR", "CP949" }, { "Big5", "CP950" },
+	};
+
+	for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
+		if (!strcasecmp(encoding, pages[i][0]))
+			encoding = pages[i][1];
 	if (!strncasecmp(encoding, "windows-", 8))
 		snprintf(name, 40, "CP%s", encoding + 8);
 	else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Disks inside an OVA (DMTF DSP0243, "OVF package"): a tar archive whose first member is the descriptor, *.ovf. A disk is
- * any member that a driver knows by its content; what the descriptor says of machines is nothing to a disk.
+ * Disks inside an OVA (DMTF DSP0243, "OVF package"): a tar archive with a descriptor, *.ovf, in it: the first member by the
+ * text, any by those who packed theirs with tar. A disk is any member that a driver knows by its content; what the descriptor
+ * says of machines is nothing to a disk.
  */
 #include "libvdisk/core/archive.h"
 
@@ -28,17 +29,20 @@ static bool ends_with(const char *name, const char *suffix)
 	return a >= b && !strcasecmp(name + a - b, suffix);
 }
 
-/* An archive that is broken in its first member is none. */
+/* An archive that is broken before its descriptor is none. */
 static int is_ova(struct vd_io *io, bool *yes, struct vd_error *e)
 {
-	struct vd_tar_member first;
+	struct vd_tar_member m;
 	uint64_t at = 0;
 	int r = vd_tar_probe(io, yes, e);
 
 	if (r < 0 || !*yes)
 		return r;
-	r = vd_tar_next(io, &at, &first, e);
-	*yes = r == 0 && ends_with(first.name, ".ovf");
+	*yes = false;
+	for (size_t i = 0; i < MEMBERS_MAX && r == 0 && !*yes; i++) {
+		r = vd_tar_next(io, &at, &m, e);
+		*yes = r == 0 && ends_with(m.name, ".ovf");
+	}
 	return r == VD_ECORRUPT || r == VD_ENOENT ? 0 : r;
 }
 
@@ -131,6 +135,17 @@ struct line {
 	size_t len;
 };
 
+/* As VMware's tools write them, and OpenSSL 3. */
+static const struct {
+	const char *word;
+	enum vd_hash_kind kind;
+	size_t len;
+} sums[] = {
+	{ "SHA1", VD_SHA1, 20 }, { "SHA256", VD_SHA256, 32 }, { "SHA2-256", VD_SHA256, 32 },
+	{ "SHA512", VD_SHA512, 64 }, { "SHA2-512", VD_SHA512, 64 },
+};
+#define N_SUMS (sizeof(sums) / sizeof(sums[0]))
+
 static bool parse_hex(const char *text, uint8_t *out, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
@@ -147,16 +162,19 @@ static bool parse_hex(const char *text, uint8_t *out, size_t len)
 static bool parse_line(const char *text, size_t len, struct line *l)
 {
 	const char *open = memchr(text, '(', len), *equals = memchr(text, '=', len), *close = equals, *hex;
+	size_t word = strcspn(text, " ("), i = 0;
 
-	if (!open || !equals || equals < open)
+	while (i < N_SUMS && (word != strlen(sums[i].word) || strncasecmp(text, sums[i].word, word)))
+		i++;
+	if (i == N_SUMS || !open || !equals || equals < open)
 		return false;
 	while (close > open && *close != ')')
 		close--;
 	if (close == open || (size_t)(close - open) > sizeof(l->name))
 		return false;
 	snprintf(l->name, sizeof(l->name), "%.*s", (int)(close - open - 1), open + 1);
-	l->kind = !strncasecmp(text, "SHA1", 4) ? VD_SHA1 : VD_SHA256;
-	l->len = l->kind == VD_SHA1 ? 20 : 32;
+	l->kind = sums[i].kind;
+	l->len = sums[i].len;
 	for (hex = equals + 1; hex < text + len && *hex == ' '; hex++)
 		;
 	return (size_t)(text + len - hex) >= 2 * l->len && parse_hex(hex, l->sum, l->len);
@@ -199,15 +217,21 @@ static int find_member(struct vd_io *ova, const char *name, const char *suffix, 
 	return vd_fail(e, VD_ENOENT, "%s has too many members", ova->name);
 }
 
-static int check_line(struct vd_io *ova, const char *text, size_t len, struct vd_error *e)
+/* Names are those of the manifest's own folder, which may be "./". */
+static int check_line(struct vd_io *ova, const struct vd_tar_member *mf, const char *text, size_t len, struct vd_error *e)
 {
+	const char *slash = strrchr(mf->name, '/');
+	char name[2 * sizeof(mf->name)];
 	struct vd_tar_member m;
 	struct line l;
 	int r;
 
-	if (!parse_line(text, len, &l))
-		return vd_fail(e, VD_ECORRUPT, "%s: its manifest has a line that is none", ova->name);
-	r = find_member(ova, l.name, NULL, &m, e);
+	if (!parse_line(text, len, &l)) {
+		vd_fail(e, VD_ECORRUPT, "%s: its manifest has a line that is none: '%.*s'", ova->name, (int)vd_min_u64(len, 80), text);
+		return vd_hint(e, VD_ECORRUPT, "sums by SHA-1, SHA-256 and SHA-512 are known");
+	}
+	snprintf(name, sizeof(name), "%.*s%s", slash ? (int)(slash - mf->name + 1) : 0, mf->name, l.name);
+	r = find_member(ova, name, NULL, &m, e);
 	if (r == VD_ENOENT)
 		return vd_fail(e, VD_EMISMATCH, "%s: the manifest names %s, which is not there", ova->name, l.name);
 	return r < 0 ? r : hash_member(ova, &m, &l, e);
@@ -228,7 +252,7 @@ static int check_manifest(struct vd_io *ova, const struct vd_tar_member *mf, str
 
 		end = at + len;
 		if (len)
-			r = check_line(ova, at, len, e);
+			r = check_line(ova, mf, at, len, e);
 	}
 	return r;
 }

@@ -322,13 +322,13 @@ static int open_legacy_aes(struct vd_image *img, const struct vd_open_opts *opts
 /* Of Xen's VHD the key is itself the volume key; what the image keeps of it is a hash. */
 static int is_xens_key(const struct vd_format_info *i, struct vd_bytes key, bool *yes, struct vd_error *e)
 {
-	uint8_t hash[VD_HASH_MAX];
+	uint8_t hash[VD_SHA256_LEN];
 	struct vd_hash *h;
 	int r = vd_hash_new(VD_SHA256, &h, e);
 
 	if (r < 0)
 		return r;
-	vd_hash_add(h, i->key_nonce, VD_HASH_MAX);
+	vd_hash_add(h, i->key_nonce, VD_SHA256_LEN);
 	vd_hash_add(h, key.p, key.len);
 	vd_hash_end(h, hash);
 	vd_hash_free(h);

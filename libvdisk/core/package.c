@@ -143,7 +143,7 @@ static int write_ovf(const struct vd_package *p, uint64_t disk_len, uint64_t siz
 
 static void show_sum(struct vd_hash *h, char out[SUM_TEXT + 1])
 {
-	uint8_t sum[VD_HASH_MAX];
+	uint8_t sum[VD_SHA256_LEN];
 	size_t n = vd_hash_end(h, sum);
 
 	for (size_t i = 0; i < n; i++)

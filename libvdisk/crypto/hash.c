@@ -7,7 +7,7 @@
 
 #include "libvdisk/crypto/random.h"
 
-static const int algos[] = { [VD_SHA1] = GCRY_MD_SHA1, [VD_SHA256] = GCRY_MD_SHA256 };
+static const int algos[] = { [VD_SHA1] = GCRY_MD_SHA1, [VD_SHA256] = GCRY_MD_SHA256, [VD_SHA512] = GCRY_MD_SHA512 };
 
 int vd_hash_new(enum vd_hash_kind kind, struct vd_hash **out, struct vd_error *e)
 {

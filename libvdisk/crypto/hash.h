@@ -5,8 +5,9 @@
 
 #include "libvdisk/base/error.h"
 
-enum vd_hash_kind { VD_SHA1, VD_SHA256 };
-#define VD_HASH_MAX 32          /* bytes of the longest */
+enum vd_hash_kind { VD_SHA1, VD_SHA256, VD_SHA512 };
+#define VD_SHA256_LEN 32
+#define VD_HASH_MAX 64          /* bytes of the longest */
 
 struct vd_hash;
 

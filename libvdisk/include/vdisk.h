@@ -661,7 +661,7 @@ VD_PUBLIC int vd_host_keeps(const char *path, struct vd_keeps *buf, size_t n, si
 
 /*
  * An OVA is opened as the disk in it: vd_image_open(), and vd_open_opts.disk where there are several. Whether its members are
- * what its manifest says, SHA-256 or SHA-1, takes reading all of them: VD_EMISMATCH names the first that is not.
+ * what its manifest says (SHA-1, SHA-256, SHA-512) takes reading all of them: VD_EMISMATCH names the first that is not.
  * *has_manifest false: there is nothing to hold them to. VD_EUNSUPPORTED: the file is no OVA.
  */
 VD_PUBLIC int vd_package_verify(const char *path, bool *has_manifest, struct vd_error *e) VD_MUST_CHECK;

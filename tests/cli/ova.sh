@@ -24,11 +24,29 @@ grep -q '"format": "vmdk"' "$stdout"; claim "and its format"
 check "compare reads it" "$VDISK" compare -q ustar.ova disk.raw
 check "map reads it" "$VDISK" map ustar.ova
 
+for sum in SHA1 SHA256 SHA512 SHA2-256; do
+	for file in vm.ovf vm-disk1.vmdk; do echo "$sum ($file) = $("sha$(echo $sum | sed 's/^SHA\(2-\)*//')sum" < $file | cut -d' ' -f1)"; done > sum.mf
+	tar -cf sum.ova vm.ovf sum.mf vm-disk1.vmdk
+	check "a manifest with $sum" "$VDISK" convert -q --force sum.ova out.raw
+done
+
+# ---- as people pack them
+tar -cf last.ova vm-disk1.vmdk vm.mf vm.ovf
+tar -cf dot.ova ./vm.ovf ./vm.mf ./vm-disk1.vmdk
+mkdir folder && cp vm.ovf vm.mf vm-disk1.vmdk folder && tar -cf folder.ova folder
+for how in last dot folder; do
+	check "$how: convert" "$VDISK" convert -q --force $how.ova out.raw
+	cmp -s out.raw expected.raw; claim "$how: the disk is what went in"
+done
+
 # ---- the manifest
 printf X | dd of=gnu.ova bs=1 seek=60000 conv=notrunc status=none
 check_fails 10 "a package that was changed is refused" "$VDISK" convert gnu.ova bad.raw
 grep -q 'vm-disk1.vmdk is not what the manifest says' "$stderr"; claim "by the name of what was changed"
 [ ! -e bad.raw ]; claim "and nothing is made of it"
+sed 's/SHA256/SHA384/' vm.mf > kind.mf; tar -cf kind.ova vm.ovf kind.mf vm-disk1.vmdk
+check_fails 1 "a sum of another kind is not taken for a change" "$VDISK" convert kind.ova bad.raw
+grep -q "line that is none: 'SHA384(vm.ovf)" "$stderr"; claim "and is told"
 sed 's/SHA256/SHA1/; s/= .*/= 0000000000000000000000000000000000000000/' vm.mf > sha1.mf
 tar -cf sha1.ova vm.ovf sha1.mf vm-disk1.vmdk
 check_fails 10 "SHA-1, as older packages have it, is checked" "$VDISK" convert sha1.ova bad.raw

@@ -105,6 +105,7 @@ static void names_in_every_encoding_become_utf8(void **state)
 		{ "Big5", "\xba\xcf\xba\xd0", "\xe7\xa3\x81\xe7\xa2\x9f" },
 		{ "windows-950", "\xa5\x5c", "\xe5\x8a\x9f" },
 		{ "Shift_JIS", "\x8e\xa5\x94\xd5", "\xe7\xa3\x81\xe7\x9b\xa4" },
+		{ "shift_jis", "C:\\\x87\x40\xfb\xfc\\a", "C:\\\xe2\x91\xa0\xe9\xab\x99\\a" },
 		{ "windows-932", "\x95\x5c", "\xe8\xa1\xa8" },
 		{ "windows-949", "\xb5\xf0", "\xeb\x94\x94" },
 		{ "windows-1252", "\xe9", "\xc3\xa9" },
