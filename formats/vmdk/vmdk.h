@@ -59,6 +59,9 @@
 #define VMDK_CTK_MAGIC          0xf61972a2u     /* a file of changed block tracking: a2 72 19 f6 */
 #define VMDK_HEADER_LEN         512
 #define VMDK_COWD_HEADER_LEN    2048
+#define VMDK_AT_RGD             48
+#define VMDK_AT_GD              56
+#define VMDK_AT_OVERHEAD        64
 #define VMDK_AT_UNCLEAN         72
 
 #define VMDK_FLAG_NEWLINE       (UINT32_C(1) << 0)
@@ -138,6 +141,7 @@ struct vd_vmdk_sparse {
 	size_t n_areas;
 	struct vd_vmdk_area tables[2];  /* writing: where the tables of either directory lie; end 0: not known */
 	bool lost_first;                /* the first directory is unusable: gd_off is the redundant one */
+	bool lost_second;               /* the redundant one cannot be where the header says, so there is none */
 };
 
 struct vd_vmdk_extent {
@@ -227,6 +231,8 @@ int vd_vmdk_tables_absent(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uin
 /* Up to VMDK_BATCH grains of one table from `at` on, which is a multiple of the grain. */
 int vd_vmdk_grains(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t at, uint64_t n, unsigned meta_flags,
 		   struct vd_vmdk_grain *grains, struct vd_error *e) VD_MUST_CHECK;
+/* What one entry says; false when it cannot be meant. */
+bool vd_vmdk_decode(const struct vd_vmdk_extent *x, uint64_t entry, struct vd_vmdk_grain *g);
 const struct vd_vmdk_extent *vd_vmdk_extent_at(const struct vd_vmdk *s, uint64_t off);
 /* VD_ECORRUPT at that offset of the extent's file, with its name. */
 int vd_vmdk_corrupt(const struct vd_vmdk *s, uint32_t file, struct vd_error *e, uint64_t at, const char *fmt,

@@ -20,16 +20,20 @@ struct checker {
 	uint8_t *taken;                 /* a bit for each of its sectors */
 	bool is_first;                  /* of the file's windows: what does not depend on the window is told and counted once */
 	uint64_t used_end;              /* bytes: nothing lies behind */
+	bool gives_back;                /* tells nothing, counts nothing, and gives leaks to the host */
 };
 
 static int found(struct checker *k, const struct vd_vmdk_fault *f, enum vd_severity severity, struct vd_error *e)
 {
 	struct vd_finding finding = {
-		.kind = f->kind, .severity = severity, .file = vd_set_name(k->s->set, f->file), .n = f->n,
+		.kind = f->kind, .severity = severity, .can_mend = f->can_mend, .n = f->n,
+		.file = vd_set_name(k->s->set, f->file),
 		.has_entry = f->entry_off != UINT64_MAX, .entry_off = f->entry_off,
 		.has_guest = f->guest_off != UINT64_MAX, .guest_off = f->guest_off,
 	};
 
+	if (k->gives_back)
+		return 0;
 	snprintf(finding.text, sizeof(finding.text), "%.*s", (int)sizeof(finding.text) - 1, f->what->message);
 	return k->c->found(k->c, &finding, e);
 }
@@ -62,7 +66,7 @@ static void count(struct checker *k, const struct vd_vmdk_ref *ref)
 	struct vd_check_report *rep = k->c->report;
 
 	k->used_end = vd_max_u64(k->used_end, ref->host_off + ref->len);
-	if (ref->kind != VMDK_REF_DATA && ref->kind != VMDK_REF_PACKED)
+	if (k->gives_back || (ref->kind != VMDK_REF_DATA && ref->kind != VMDK_REF_PACKED))
 		return;
 	rep->allocated_clusters += ref->kind == VMDK_REF_PACKED ? 1 : vd_round_up(ref->used, k->s->unit) / k->s->unit;
 	rep->compressed_clusters += ref->kind == VMDK_REF_PACKED;
@@ -90,29 +94,74 @@ static int take(struct vd_vmdk_visit *v, const struct vd_vmdk_ref *ref, struct v
 
 /* ---- space that nothing names ----------------------------------------------------------------------------- */
 
-/* In a sparse extent that grows at its end: whole grains from the first on. */
-static int tell_leaks(struct checker *k, const struct vd_vmdk_extent *x, uint64_t first, struct vd_error *e)
+/* A hole costs nothing. What cannot be asked for is taken to be there. */
+static bool is_stored(struct vd_io *io, uint64_t off, uint64_t len)
 {
-	uint64_t grain = x->sp.grain / VMDK_SECTOR, n = 0, at = 0;
+	bool is_data;
+	uint64_t n;
+
+	return vd_io_extent(io, off, &is_data, &n, NULL) < 0 || is_data || n < len;
+}
+
+static bool is_unnamed(const struct checker *k, uint64_t sector, uint64_t n)
+{
+	for (uint64_t s = sector; s < sector + n; s++)
+		if (k->taken[(s - k->start) / 8] & 1u << s % 8)
+			return false;
+	return true;
+}
+
+/* Sectors side by side. */
+struct stretch {
+	uint64_t at, end;
+};
+
+static int punch(struct checker *k, const struct stretch *p, struct vd_error *e)
+{
+	uint64_t len = (p->end - p->at) * VMDK_SECTOR;
+	int r = len && k->gives_back ? vd_set_punch(k->s->set, k->file, p->at * VMDK_SECTOR, len, e) : VD_EUNSUPPORTED;
+
+	k->c->report->changed |= r == 0;
+	return r == VD_EUNSUPPORTED ? 0 : r;
+}
+
+static int tell_leaks(struct checker *k, uint64_t sector, uint64_t n, struct vd_error *e)
+{
 	struct vd_error what = { 0 };
 	struct vd_vmdk_fault f = {
-		.kind = VD_FOUND_LEAK, .file = k->file, .entry_off = UINT64_MAX, .guest_off = UINT64_MAX, .what = &what,
+		.kind = VD_FOUND_LEAK, .file = k->file, .entry_off = UINT64_MAX, .guest_off = UINT64_MAX, .n = n, .can_mend = true,
+		.what = &what,
 	};
 
-	for (uint64_t i = vd_max_u64(vd_round_up(first, grain), vd_round_up(k->start, grain)); i + grain <= k->end; i += grain) {
-		bool is_free = true;
-
-		for (uint64_t s = i; s < i + grain && is_free; s++)
-			is_free = !(k->taken[(s - k->start) / 8] & 1u << s % 8);
-		at = is_free && !n ? i : at;
-		n += is_free;
-	}
 	if (!n)
 		return 0;
-	f.n = n;
-	vd_fail_at(&what, VD_ECORRUPT, at * VMDK_SECTOR, "%s: %" PRIu64 " grains are named by no table, the first",
+	vd_fail_at(&what, VD_ECORRUPT, sector * VMDK_SECTOR, "%s: %" PRIu64 " grains are named by no table, the first",
 		   vd_set_name(k->s->set, k->file), n);
 	return found(k, &f, VD_SEVERITY_LEAK, e);
+}
+
+/* In a sparse extent that grows at its end: whole grains from the first on, which the host stores. */
+static int look_for_leaks(struct checker *k, const struct vd_vmdk_extent *x, uint64_t first, struct vd_error *e)
+{
+	uint64_t grain = x->sp.grain / VMDK_SECTOR, n = 0, at = 0;
+	struct vd_io *io = vd_set_io(k->s->set, k->file);
+	struct stretch p = { 0 };
+	int r = 0;
+
+	first = vd_max_u64(vd_round_up(first, grain), vd_round_up(k->start, grain));
+	for (uint64_t i = first; i + grain <= k->end && r == 0; i += grain) {
+		if (!is_unnamed(k, i, grain) || !is_stored(io, i * VMDK_SECTOR, grain * VMDK_SECTOR))
+			continue;
+		at = n++ ? at : i;
+		if (i != p.end) {
+			r = punch(k, &p, e);
+			p.at = i;
+		}
+		p.end = i + grain;
+	}
+	if (r == 0)
+		r = punch(k, &p, e);
+	return r < 0 ? r : tell_leaks(k, at, n, e);
 }
 
 /* The sparse extent that the file is, if it is one that is written; *first: the sector where grains begin. */
@@ -122,7 +171,7 @@ static const struct vd_vmdk_extent *growing_extent(const struct checker *k, uint
 		const struct vd_vmdk_extent *x = &k->s->extents[i];
 		uint64_t end = x->sp.overhead;
 
-		if (x->file != k->file || x->kind != VMDK_SPARSE || !x->sp.grain || x->sp.flags & VMDK_FLAG_COMPRESSED)
+		if (x->file != k->file || !x->sp.grain || !vd_vmdk_is_mendable(k->s, x))
 			continue;
 		for (size_t a = 0; a < x->sp.n_areas; a++)
 			end = vd_max_u64(end, x->sp.areas[a].end);
@@ -137,7 +186,8 @@ static const struct vd_vmdk_extent *growing_extent(const struct checker *k, uint
 static int check_window(struct checker *k, struct vd_error *e)
 {
 	struct vd_vmdk_visit v = {
-		.s = k->s, .ctx = k, .file = k->file, .take = take, .fault = fault, .compares = k->is_first,
+		.s = k->s, .ctx = k, .file = k->file, .take = take, .fault = fault,
+		.compares = k->is_first && !k->gives_back,
 	};
 	const struct vd_vmdk_extent *x;
 	uint64_t first = 0;
@@ -146,7 +196,7 @@ static int check_window(struct checker *k, struct vd_error *e)
 	memset(k->taken, 0, (k->end - k->start + 7) / 8);
 	r = vd_vmdk_visit(&v, e);
 	x = growing_extent(k, &first);
-	return r == 0 && x ? tell_leaks(k, x, first, e) : r;
+	return r == 0 && x ? look_for_leaks(k, x, first, e) : r;
 }
 
 static int check_file(struct checker *k, struct vd_error *e)
@@ -170,6 +220,40 @@ static int check_file(struct checker *k, struct vd_error *e)
 	return r;
 }
 
+/* What is behind everything, in whole grains. Less than one was not told, and stays. */
+static int cut_end(struct checker *k, struct vd_error *e)
+{
+	struct vd_io *io = vd_set_io(k->s->set, k->file);
+	uint64_t first = 0, end, size;
+	const struct vd_vmdk_extent *x = growing_extent(k, &first);
+	int r = x ? vd_io_size(io, &size, e) : 0;
+
+	if (r < 0 || !x)
+		return r;
+	end = vd_round_up(vd_max_u64(k->used_end, first * VMDK_SECTOR), x->sp.grain);
+	if (end > size || size - end < x->sp.grain)
+		return 0;
+	k->c->report->changed = true;
+	atomic_store(&((struct vd_vmdk_extent *)x)->sp.host_end, end);
+	return vd_io_truncate(io, end, e);
+}
+
+int vd_vmdk_give_back(struct vd_vmdk *s, struct vd_check *c, struct vd_error *e)
+{
+	struct checker k = { .c = c, .s = s, .gives_back = true };
+	vd_auto_free uint8_t *taken = NULL;
+	int r = vd_alloc(WINDOW_SECTORS / 8, 1, &taken, e);
+
+	k.taken = taken;
+	for (uint32_t i = 0; i < vd_set_count(s->set) && r == 0; i++) {
+		k.file = i;
+		r = check_file(&k, e);
+		if (r == 0)
+			r = cut_end(&k, e);
+	}
+	return r < 0 ? r : vd_set_flush(s->set, e);
+}
+
 static int tell_unclean(struct checker *k, struct vd_error *e)
 {
 	struct vd_error what = { 0 };
@@ -179,7 +263,7 @@ static int tell_unclean(struct checker *k, struct vd_error *e)
 		const struct vd_vmdk_extent *x = &k->s->extents[i];
 		struct vd_vmdk_fault f = {
 			.kind = VD_FOUND_DIRTY, .file = x->file, .entry_off = VMDK_AT_UNCLEAN, .guest_off = UINT64_MAX, .n = 1,
-			.what = &what,
+			.what = &what, .can_mend = x->sp.unclean && vd_vmdk_is_mendable(k->s, x),
 		};
 
 		if (!x->sp.unclean)
@@ -211,4 +295,4 @@ static int vmdk_check(void *st, struct vd_check *c, struct vd_error *e)
 	return r;
 }
 
-const struct vd_repair_ops vd_vmdk_repair_ops = { .check = vmdk_check };
+const struct vd_repair_ops vd_vmdk_repair_ops = { .check = vmdk_check, .mend = vd_vmdk_mend };

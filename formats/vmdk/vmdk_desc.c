@@ -19,8 +19,6 @@
 
 #define AT_CAPACITY     12
 #define AT_DESC_OFF     28
-#define AT_RGD_OFF      48
-#define AT_GD_OFF       56
 
 int vd_vmdk_write_durably(struct vd_vmdk *s, uint32_t file, const void *buf, size_t len, uint64_t off, struct vd_error *e)
 {
@@ -38,7 +36,8 @@ int vd_vmdk_unsure(const struct vd_vmdk *s, struct vd_error *e)
 int vd_vmdk_header_write(struct vd_vmdk *s, uint32_t file, const struct vd_vmdk_header_change *h, struct vd_error *e)
 {
 	const struct { size_t at; uint64_t value; } fields[] = {
-		{ AT_CAPACITY, h->capacity }, { AT_DESC_OFF, h->desc_off }, { AT_RGD_OFF, h->rgd_off }, { AT_GD_OFF, h->gd_off },
+		{ AT_CAPACITY, h->capacity }, { AT_DESC_OFF, h->desc_off }, { VMDK_AT_RGD, h->rgd_off },
+		{ VMDK_AT_GD, h->gd_off }, { VMDK_AT_OVERHEAD, h->overhead },
 	};
 	uint8_t raw[VMDK_HEADER_LEN];
 	int r = vd_set_pread(s->set, file, raw, sizeof(raw), 0, e);

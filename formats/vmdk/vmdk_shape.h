@@ -23,7 +23,7 @@ struct vd_vmdk_rewrite {
 };
 /* What a sparse extent's header says from then on, in bytes; 0: what it said. */
 struct vd_vmdk_header_change {
-	uint64_t capacity, rgd_off, gd_off, desc_off;
+	uint64_t capacity, rgd_off, gd_off, desc_off, overhead;
 };
 
 /* vmdk_desc.c */

@@ -224,6 +224,7 @@ static int set_directories(struct vd_vmdk_sparse *sp, const struct vd_vmdk_heade
 	bool has_second = h->flags & VMDK_FLAG_REDUNDANT && bytes_of(h->rgd_off, &sp->rgd_off) &&
 			  is_inside(sp, sp->rgd_off, len, file_size) && sp->rgd_off != sp->gd_off;
 
+	sp->lost_second = !has_second && h->flags & VMDK_FLAG_REDUNDANT && h->rgd_off;
 	if (!has_second)
 		sp->rgd_off = 0;
 	if (!has_first) {

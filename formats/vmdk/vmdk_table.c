@@ -168,8 +168,7 @@ static bool meets_tables(const struct vd_vmdk_sparse *sp, uint64_t off, uint64_t
 	return false;
 }
 
-/* False when the entry cannot be meant. */
-static bool decode_grain(const struct vd_vmdk_extent *x, uint64_t entry, struct vd_vmdk_grain *g)
+bool vd_vmdk_decode(const struct vd_vmdk_extent *x, uint64_t entry, struct vd_vmdk_grain *g)
 {
 	const struct vd_vmdk_sparse *sp = &x->sp;
 	uint64_t end = atomic_load(&sp->host_end), len;
@@ -206,7 +205,7 @@ static int grain_by_redundant(struct vd_vmdk *s, const struct vd_vmdk_extent *x,
 			 NULL);
 	if (r < 0)
 		return r;
-	return decode_grain(x, entry_at(sp, raw, 0), g) ? 0 : VD_ECORRUPT;
+	return vd_vmdk_decode(x, entry_at(sp, raw, 0), g) ? 0 : VD_ECORRUPT;
 }
 
 static int read_entries(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t index, uint64_t first, uint64_t n,
@@ -248,7 +247,7 @@ int vd_vmdk_grains(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t a
 	for (uint64_t i = 0; i < n && r == 0; i++) {
 		uint64_t entry = entry_at(sp, raw, i);
 
-		if (decode_grain(x, entry, &grains[i]))
+		if (vd_vmdk_decode(x, entry, &grains[i]))
 			continue;
 		r = grain_by_redundant(s, x, at + i * sp->grain, meta_flags, &grains[i]);
 		if (r < 0 && r != VD_EAGAIN && is_cut_off(x, entry))

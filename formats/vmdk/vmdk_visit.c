@@ -28,11 +28,12 @@ static bool is_fault(int r)
 }
 
 static int tell(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, enum vd_finding_kind kind, uint64_t entry_off,
-		uint64_t at, bool is_mended, const struct vd_error *what, struct vd_error *e)
+		uint64_t at, bool can_mend, const struct vd_error *what, struct vd_error *e)
 {
 	struct vd_vmdk_fault f = {
 		.kind = what->code == VD_EIO ? VD_FOUND_UNREADABLE : kind, .file = x->file, .entry_off = entry_off,
-		.guest_off = x->start + at, .n = 1, .is_mended = is_mended, .what = what,
+		.guest_off = at == UINT64_MAX ? at : x->start + at, .n = 1, .what = what,
+		.can_mend = can_mend && vd_vmdk_is_mendable(v->s, x),
 	};
 
 	return v->fault(v, &f, e);
@@ -90,31 +91,85 @@ static int visit_batch(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, 
 	return 0;
 }
 
-/* How many of n entries two tables have otherwise. */
-static int compare_tables(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, uint64_t index, uint64_t first,
-			  uint64_t second, uint64_t n, struct vd_error *e)
+/* ---- two sets -------------------------------------------------------------------------------------------- */
+
+bool vd_vmdk_is_mendable(const struct vd_vmdk *s, const struct vd_vmdk_extent *x)
+{
+	return x->access == VMDK_RW && x->kind == VMDK_SPARSE && !(x->sp.flags & VMDK_FLAG_COMPRESSED) &&
+	       !vd_set_io(s->set, x->file)->is_device;
+}
+
+bool vd_vmdk_pair(const struct vd_vmdk_extent *x, uint32_t first, uint32_t second, uint32_t *right)
+{
+	struct vd_vmdk_grain a, b;
+	bool has_first = vd_vmdk_decode(x, first, &a), has_second = vd_vmdk_decode(x, second, &b);
+
+	*right = has_first ? first : second;
+	if (!has_first || !has_second || b.where != VD_DATA || first == second)
+		return has_first || has_second;
+	return a.where == VD_ZERO || (a.where == VD_HOLE && x->sp.unclean);
+}
+
+struct pairs {
+	uint64_t n_wrong, n_lost;
+};
+
+static int tell_pairs(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, uint64_t index, uint64_t second,
+		      const struct pairs *p, struct vd_error *e)
+{
+	const char *name = vd_set_name(v->s->set, x->file);
+	uint64_t at = index * x->sp.span;
+	struct vd_error what;
+	int r = 0;
+
+	if (p->n_wrong) {
+		vd_fail_at(&what, VD_ECORRUPT, second, "%s: the redundant grain table of guest offset %" PRIu64
+			   " says something else in %" PRIu64 " entries", name, x->start + at, p->n_wrong);
+		r = tell(v, x, VD_FOUND_CONTRADICTION, second, at, true, &what, e);
+	}
+	if (r < 0 || !p->n_lost)
+		return r;
+	vd_fail_at(&what, VD_ECORRUPT, second, "%s: the redundant grain table of guest offset %" PRIu64 " names %" PRIu64
+		   " grains that the first does not: one of them lost its content", name, x->start + at, p->n_lost);
+	return tell(v, x, VD_FOUND_CONTRADICTION, second, at, false, &what, e);
+}
+
+/* What makes no sense in either is told with the grains. */
+static void compare_entries(const struct vd_vmdk_extent *x, const uint8_t *a, const uint8_t *b, uint64_t n, struct pairs *p)
+{
+	struct vd_vmdk_grain ignored;
+
+	for (uint64_t k = 0; k < n; k++) {
+		uint32_t first = vd_get_le32(a + 4 * k), second = vd_get_le32(b + 4 * k), right;
+
+		if (first == second)
+			continue;
+		if (vd_vmdk_pair(x, first, second, &right))
+			p->n_wrong++;
+		else
+			p->n_lost += vd_vmdk_decode(x, first, &ignored);
+	}
+}
+
+static int compare_tables(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, uint64_t index, const uint64_t *off,
+			  uint64_t n, struct vd_error *e)
 {
 	uint8_t a[VMDK_BATCH * 4], b[VMDK_BATCH * 4];
 	struct vd_error what = { 0 };
-	uint64_t n_wrong = 0;
+	struct pairs p = { 0 };
 
 	for (uint64_t i = 0, part; i < n; i += part) {
 		int r;
 
 		part = vd_min_u64(n - i, VMDK_BATCH);
-		r = vd_meta_read(v->s->meta, x->file, first + 4 * i, a, 4 * part, 0, &what);
+		r = vd_meta_read(v->s->meta, x->file, off[0] + 4 * i, a, 4 * part, 0, &what);
 		if (r == 0)
-			r = vd_meta_read(v->s->meta, x->file, second + 4 * i, b, 4 * part, 0, &what);
+			r = vd_meta_read(v->s->meta, x->file, off[1] + 4 * i, b, 4 * part, 0, &what);
 		if (r < 0)
-			return tell(v, x, VD_FOUND_UNREADABLE, second, index * x->sp.span, true, &what, e);
-		for (uint64_t k = 0; k < part; k++)
-			n_wrong += memcmp(a + 4 * k, b + 4 * k, 4) != 0;
+			return tell(v, x, VD_FOUND_UNREADABLE, off[1], index * x->sp.span, false, &what, e);
+		compare_entries(x, a, b, part, &p);
 	}
-	if (!n_wrong)
-		return 0;
-	vd_fail_at(&what, VD_ECORRUPT, second, "%s: the redundant grain table of guest offset %" PRIu64 " says something else in %"
-		   PRIu64 " entries", vd_set_name(v->s->set, x->file), x->start + index * x->sp.span, n_wrong);
-	return tell(v, x, VD_FOUND_CONTRADICTION, second, index * x->sp.span, true, &what, e);
+	return tell_pairs(v, x, index, off[1], &p, e);
 }
 
 /* ---- tables ----------------------------------------------------------------------------------------------- */
@@ -143,31 +198,51 @@ static int take_table(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, u
 	return take(v, VMDK_REF_HEADER, x->file, off - VMDK_SECTOR, VMDK_SECTOR, VMDK_SECTOR, e);
 }
 
+/* One of the two tables of a directory entry. A place that makes no sense is no place, and told in `what`. */
+static int find_table(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, uint64_t index, bool second, uint64_t *off,
+		      struct vd_error *what, struct vd_error *e)
+{
+	int r = vd_vmdk_table(v->s, x, index, second, 0, off, what);
+
+	if (r == 0)
+		return take_table(v, x, index, second, *off, e);
+	*off = 0;
+	return is_fault(r) ? 0 : vd_fail(e, r, "%s", what->message);
+}
+
+/* Both; off 0: it is nowhere. What is broken or missing the other one mends. */
+static int find_tables(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, uint64_t index, uint64_t *off,
+		       struct vd_error *e)
+{
+	const struct vd_vmdk_sparse *sp = &x->sp;
+	int n = 1 + (sp->rgd_off != 0), r = 0;
+	struct vd_error what[2] = { 0 };
+
+	for (int i = 0; i < n && r == 0; i++)
+		r = find_table(v, x, index, i, &off[i], &what[i], e);
+	for (int i = 0; i < n && r == 0; i++) {
+		if (!what[i].code && !off[i] && off[!i])
+			vd_fail(&what[i], VD_ECORRUPT, "%s: of the two grain directories one names no table for guest offset %"
+				PRIu64, vd_set_name(v->s->set, x->file), x->start + index * sp->span);
+		if (what[i].code)
+			r = tell(v, x, VD_FOUND_TABLE, (i ? sp->rgd_off : sp->gd_off) + index * sp->entry_size,
+				 index * sp->span, off[!i], &what[i], e);
+	}
+	return r;
+}
+
 /* Both tables of one directory entry, and the grains. */
 static int visit_table(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, uint64_t index, struct vd_error *e)
 {
 	const struct vd_vmdk_sparse *sp = &x->sp;
 	uint64_t off[2] = { 0, 0 }, begin = index * sp->span, used;
-	int r = 0;
+	int r = find_tables(v, x, index, off, e);
 
-	for (int second = 0; second <= (sp->rgd_off != 0) && r == 0; second++) {
-		struct vd_error what = { 0 };
-		uint64_t at = (second ? sp->rgd_off : sp->gd_off) + index * sp->entry_size;
-
-		r = vd_vmdk_table(v->s, x, index, second, 0, &off[second], &what);
-		if (r == 0) {
-			r = take_table(v, x, index, second, off[second], e);
-			continue;
-		}
-		off[second] = 0;
-		r = is_fault(r) ? tell(v, x, VD_FOUND_TABLE, at, begin, second || sp->rgd_off, &what, e) :
-		    vd_fail(e, r, "%s", what.message);
-	}
 	if (r < 0 || !(off[0] || off[1]))
 		return r;
 	used = (vd_min_u64(sp->capacity - begin, sp->span) - 1) / sp->grain + 1;
 	if (v->compares && off[0] && off[1])
-		r = compare_tables(v, x, index, off[0], off[1], used, e);
+		r = compare_tables(v, x, index, off, used, e);
 	for (uint64_t i = 0, n; i < used && r == 0; i += n) {
 		n = vd_min_u64(used - i, VMDK_BATCH);
 		r = visit_batch(v, x, begin + i * sp->grain, n, (off[0] ? off[0] : off[1]) + i * sp->entry_size, e);
@@ -192,6 +267,39 @@ static int visit_tables(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x,
 			return r;
 	}
 	return 0;
+}
+
+/* ---- what the header says -------------------------------------------------------------------------------- */
+
+static int tell_header(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, uint64_t at, const char *words,
+		       struct vd_error *e)
+{
+	struct vd_error what = { 0 };
+
+	vd_fail_at(&what, VD_ECORRUPT, at, "%s: %s", vd_set_name(v->s->set, x->file), words);
+	return tell(v, x, VD_FOUND_TABLE, at, UINT64_MAX, true, &what, e);
+}
+
+bool vd_vmdk_overhead_is_past(const struct vd_vmdk *s, const struct vd_vmdk_extent *x)
+{
+	uint64_t size;
+
+	return vd_io_size(vd_set_io(s->set, x->file), &size, NULL) == 0 && x->sp.overhead > size;
+}
+
+static int judge_header(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, struct vd_error *e)
+{
+	int r = 0;
+
+	if (x->kind != VMDK_SPARSE || x->sp.flags & VMDK_FLAG_COMPRESSED)
+		return 0;
+	if (x->sp.lost_first)
+		r = tell_header(v, x, VMDK_AT_GD, "the grain directory cannot be where the header says", e);
+	if (r == 0 && x->sp.lost_second)
+		r = tell_header(v, x, VMDK_AT_RGD, "the redundant grain directory cannot be where the header says", e);
+	if (r == 0 && vd_vmdk_overhead_is_past(v->s, x))
+		r = tell_header(v, x, VMDK_AT_OVERHEAD, "the header says that grains begin past the end of the file", e);
+	return r;
 }
 
 /* ---- extents ---------------------------------------------------------------------------------------------- */
@@ -250,6 +358,8 @@ static int visit_sparse(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x,
 		r = take_stream_end(v, x, e);
 	if (r == 0)
 		r = take_se_parts(v, x, e);
+	if (r == 0)
+		r = judge_header(v, x, e);
 	return r < 0 ? r : visit_tables(v, x, e);
 }
 

@@ -27,7 +27,7 @@ struct vd_vmdk_fault {
 	enum vd_finding_kind kind;
 	uint32_t file;
 	uint64_t entry_off, guest_off, n;
-	bool is_mended;                 /* the other set of tables has what is right */
+	bool can_mend;                  /* the other set of tables has what is right, and this one can be written */
 	const struct vd_error *what;
 };
 
@@ -43,9 +43,24 @@ struct vd_vmdk_visit {
 /* Alone on the handle, or beside readers. Fails as the callbacks do, or for want of memory. */
 int vd_vmdk_visit(struct vd_vmdk_visit *v, struct vd_error *e) VD_MUST_CHECK;
 
+/*
+ * Of two entries for one grain, the first set's and the redundant one's, which may differ: what both are to be. False when
+ * that is not known. The guest reads the first where that makes sense; what the second alone names may be what damage has
+ * taken out of the first, unless the disk was not closed cleanly: the second set is written first.
+ */
+bool vd_vmdk_pair(const struct vd_vmdk_extent *x, uint32_t first, uint32_t second, uint32_t *right);
+/* Its tables may be written by a repair. */
+bool vd_vmdk_is_mendable(const struct vd_vmdk *s, const struct vd_vmdk_extent *x);
+/* A header that says so is refused by some. */
+bool vd_vmdk_overhead_is_past(const struct vd_vmdk *s, const struct vd_vmdk_extent *x);
+
 /* vmdk_walk.c */
 int vd_vmdk_walk(void *st, struct vd_window *w, struct vd_error *e);
+/* vmdk_mend.c */
+int vd_vmdk_mend(void *st, enum vd_repair repair, struct vd_check *c, struct vd_error *e);
 /* vmdk_check.c */
+/* Gives what no table names to the host: cuts the end of the files off, and makes holes before it. */
+int vd_vmdk_give_back(struct vd_vmdk *s, struct vd_check *c, struct vd_error *e) VD_MUST_CHECK;
 extern const struct vd_repair_ops vd_vmdk_repair_ops;
 
 #endif

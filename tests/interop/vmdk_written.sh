@@ -117,6 +117,30 @@ truncate -s 20M mirror.raw
 check "qemu reads its own disk, larger" is_disk parts.vmdk mirror.raw
 check "and the flat one" is_disk flat.vmdk mirror.raw
 
+# Either set of tables is mended by the other, and what nothing names goes back; qemu reads what it read.
+put_u32() {
+	printf "$(printf '\\%03o\\%03o\\%03o\\%03o' $(($3 & 255)) $(($3 >> 8 & 255)) $(($3 >> 16 & 255)) $(($3 >> 24)))" |
+		dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+for at in 48 56; do
+	qemu-img convert -f raw -O vmdk disk.raw x.vmdk
+	directory=$(($(od -An -tu4 -j $at -N 4 x.vmdk) * 512))
+	put_u32 x.vmdk $at 2147483647
+	check_fails 10 "a lost directory is found (header, byte $at)" "$VDISK" check x.vmdk
+	check "and mended by the other" "$VDISK" check -q --repair=all x.vmdk
+	check "so that nothing is wrong (header, byte $at)" "$VDISK" check -q x.vmdk
+	check "both tables agree again (header, byte $at)" tables_agree x.vmdk
+	check "qemu-img agrees (header, byte $at)" qemu-img check -q x.vmdk
+	check "qemu reads the mended disk (header, byte $at)" is_disk x.vmdk disk.raw
+	size=$(stat -c %s x.vmdk)
+	yes | head -c 300000 >> x.vmdk
+	check_fails 3 "grains that nothing names are found" "$VDISK" check x.vmdk
+	check "and given back" "$VDISK" check -q --repair=leaks x.vmdk
+	[ "$(stat -c %s x.vmdk)" -le $((size + 65536)) ]
+	claim "by cutting the file"
+	check "qemu reads the shorter file" is_disk x.vmdk disk.raw
+done
+
 # A container in a stream: encrypted, then packed.
 printf secret > key
 for type in luks1 luks2; do
