@@ -17,6 +17,7 @@
 #include "wipe/children.h"
 #include "wipe/discover.h"
 #include "wipe/inuse.h"
+#include "wipe/partial.h"
 #include "wipe/run.h"
 #include "wipe/state.h"
 
@@ -29,6 +30,10 @@ static const struct opt what[] = {
 	{ .name = "confirm", .kind = OPT_TEXT, .where = WHERE(wipe.confirm), .arg = "ID",
 	  .help = "wipe without asking, if it is still what --dry-run gave this ID to" },
 	{ .name = "keep-backing", .kind = OPT_FLAG, .where = WHERE(wipe.keep_backing), .help = "leave backing files as they are" },
+	{ .name = "free", .kind = OPT_FLAG, .where = WHERE(wipe.free),
+	  .help = "only what is nobody's in the image: freed, leaked, slack; the disk and its snapshots stay" },
+	{ .name = "snapshot", .kind = OPT_TEXT, .where = WHERE(wipe.snapshot), .arg = "NAME",
+	  .help = "delete this snapshot inside the image, and do the same" },
 	{ .name = "also-scan", .kind = OPT_TEXTS, .where = WHERE(wipe.also_scan), .arg = "DIR",
 	  .help = "look in and below DIR too for images that depend on it (may be repeated)" },
 	{ .name = "force", .kind = OPT_FLAG, .where = WHERE(force),
@@ -115,7 +120,7 @@ static int judge_erase(const struct settings *s, const struct wipe_set *set, str
 	return 0;
 }
 
-static int find_set(const struct settings *s, struct wipe_record *rec, struct vd_error *e)
+static int find_whole(const struct settings *s, struct wipe_record *rec, struct vd_error *e)
 {
 	int r = 0;
 
@@ -123,8 +128,31 @@ static int find_set(const struct settings *s, struct wipe_record *rec, struct vd
 		r = wipe_discover(s, s->operands[i], &rec->set, e);
 	if (r == 0)
 		r = judge_erase(s, &rec->set, e);
-	if (r == 0)
-		r = wipe_judge_children(s, &rec->set, e);
+	return r < 0 ? r : wipe_judge_children(s, &rec->set, e);
+}
+
+static int find_part(const struct settings *s, struct wipe_record *rec, struct vd_error *e)
+{
+	if (s->n_operands > 1 || s->wipe.profile || s->wipe.crypto_erase || s->wipe.unlink)
+		return fail(e, VD_EARG, "--free and --snapshot work on one image, with zeros, and leave it");
+	if (rec->plan.verify == WIPE_VERIFY_SAMPLE)
+		return fail(e, VD_EARG, "--free and --snapshot read back all or nothing");
+	rec->plan.is_partial = true;
+	rec->plan.passes[0] = (struct wipe_pass){ .is_random = false };
+	snprintf(rec->plan.profile, sizeof(rec->plan.profile), "zero");
+	snprintf(rec->snapshot, sizeof(rec->snapshot), "%s", s->wipe.snapshot ? s->wipe.snapshot : "");
+	return wipe_partial_find(s, s->operands[0], &rec->set, e);
+}
+
+static bool is_partial(const struct settings *s)
+{
+	return s->wipe.free || s->wipe.snapshot;
+}
+
+static int find_set(const struct settings *s, struct wipe_record *rec, struct vd_error *e)
+{
+	int r = is_partial(s) ? find_part(s, rec, e) : find_whole(s, rec, e);
+
 	if (r == 0)
 		r = wipe_judge_use(s, &rec->set, e);
 	for (size_t i = 0; i < rec->set.n && r == 0; i++)
@@ -185,8 +213,12 @@ static int ask(const struct settings *s, struct wipe_record *rec, struct vd_erro
 	for (size_t i = 0; i < s->n_operands && r == 0; i++) {
 		char question[PATH_MAX + 256];
 
-		snprintf(question, sizeof(question), "%s, all of %zu file%s as shown, will be overwritten and is lost then", s->operands[i],
-			 rec->set.n, rec->set.n == 1 ? "" : "s");
+		if (is_partial(s))
+			snprintf(question, sizeof(question), "%s: what is nobody's in it will be overwritten%s%s", s->operands[i],
+				 s->wipe.snapshot ? ", and its snapshot is lost: " : "", s->wipe.snapshot ? s->wipe.snapshot : "");
+		else
+			snprintf(question, sizeof(question), "%s, all of %zu file%s as shown, will be overwritten and is lost then",
+				 s->operands[i], rec->set.n, rec->set.n == 1 ? "" : "s");
 		r = ui_confirm_name(question, name_of(s->operands[i]),
 				    "without a terminal: --confirm=ID, with the ID that --dry-run prints", e);
 	}
@@ -250,7 +282,7 @@ static int wipe(struct settings *s, struct wipe_run *run, struct vd_error *e)
 	run->depth = s->wipe.depth ? (unsigned)s->wipe.depth : DEPTH_DEFAULT;
 	run->bytes_per_second = s->bwlimit;
 	run->rec.publish_key = s->wipe.publish_key;
-	r = wipe_run(run, e);
+	r = is_partial(s) ? wipe_partial_run(s, run, e) : wipe_run(run, e);
 	progress_end();
 	if (r < 0)
 		return r;
@@ -324,8 +356,9 @@ static int run(struct settings *s, struct vd_error *e)
 	int r = 0;
 
 	state_path(s, state);
-	w.state = state[0] ? state : NULL;
-	if (s->wipe.resume && (s->wipe.dry_run || s->wipe.confirm || s->wipe.profile || s->wipe.verify || s->wipe.crypto_erase))
+	w.state = state[0] && !is_partial(s) ? state : NULL;
+	if (s->wipe.resume && (s->wipe.dry_run || s->wipe.confirm || s->wipe.profile || s->wipe.verify || s->wipe.crypto_erase ||
+			      is_partial(s)))
 		r = fail(e, VD_EARG, "--resume goes on as the wipe was begun: other ways cannot be asked for");
 	else if (s->wipe.resume)
 		r = resume(s, &w, e);

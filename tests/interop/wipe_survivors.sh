@@ -161,6 +161,34 @@ wipe -f raw at/sub/disk.raw
 kept "btrfs without copy-on-write, but with a snapshot" 19 not-assured extent.shared
 umount at
 
+# ---- parts of an image that stays ----
+# A snapshot alone has the markers, another one and the disk have something else.
+has_snapshots() {
+	is_on ext4 "" 96M && put "$below/disk.raw" && qemu-img convert -O qcow2 "$below/disk.raw" at/disk.qcow2 &&
+		qemu-img snapshot -c old at/disk.qcow2 && qemu-io -c 'write -P 0xaa 0 16M' at/disk.qcow2 > /dev/null &&
+		qemu-img snapshot -c new at/disk.qcow2 && qemu-io -c 'write -P 0xbb 1M 2M' at/disk.qcow2 > /dev/null && sync at/disk.qcow2
+}
+reads_the_same() { qemu-img compare -q at/disk.qcow2 "$below/now.raw" && qemu-img convert -l snapshot.name=new -O raw at/disk.qcow2 "$below/new2.raw" &&
+	cmp -s "$below/new.raw" "$below/new2.raw" && qemu-img check -q at/disk.qcow2; }
+has_snapshots
+qemu-img convert -O raw at/disk.qcow2 "$below/now.raw" && qemu-img convert -l snapshot.name=new -O raw at/disk.qcow2 "$below/new.raw"
+[ "$(left at/disk.qcow2)" -eq $blocks ]
+claim "a snapshot has markers that its disk has not"
+wipe --snapshot old at/disk.qcow2
+reads_the_same && [ "$(qemu-img snapshot -l at/disk.qcow2 | grep -c ' old \| new ')" -eq 1 ]
+claim "--snapshot: the disk and the other snapshot are as they were"
+json_is record.json '$d->{method}' overwrite-free && json_is record.json '$d->{snapshot}' old && json_is record.json '$d->{set}[0]{moved}' 0
+claim "--snapshot: the record says what was done"
+cleared "--snapshot"
+has_snapshots
+"$VDISK" snapshot delete -q at/disk.qcow2 old && sync at/disk.qcow2
+[ "$(left at/disk.qcow2)" -gt 0 ]
+claim "a snapshot that was deleted has left markers"
+wipe --free at/disk.qcow2
+reads_the_same
+claim "--free: the disk and the snapshot are as they were"
+cleared "--free"
+
 # ---- overlayfs, tmpfs ----
 is_on ext4 "" 96M
 mkdir at/lower at/upper at/work over

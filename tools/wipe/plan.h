@@ -20,6 +20,7 @@ struct wipe_plan {
 	uint64_t samples;               /* blocks of 4 KiB of each member */
 	char confidence[16], fraction[16];      /* per cent, as the user said them: of a rest that large one is found with that confidence */
 	bool erases_only;               /* of encrypted images the keys alone */
+	bool is_partial;                /* what is nobody's in an image that stays */
 };
 
 /* NULL: the defaults, "clear" and "full". */

@@ -173,6 +173,8 @@ static void put_members(struct json_object *to, const struct wipe_record *rec, b
 		json_put_text(list, "name", rec->set.machine_name);
 		json_put_text(list, "id", rec->set.machine_id);
 	}
+	if (rec->snapshot[0])
+		json_put_text(to, "snapshot", rec->snapshot);
 	list = json_put_array(to, "set");
 
 	for (size_t i = 0; i < rec->set.n; i++) {
@@ -196,7 +198,7 @@ static void put_plan(struct json_object *to, const struct wipe_plan *plan)
 	struct json_object *passes, *v;
 	char name[16];
 
-	json_put_text(to, "method", plan->erases_only ? "crypto-erase" : "overwrite");
+	json_put_text(to, "method", plan->is_partial ? "overwrite-free" : plan->erases_only ? "crypto-erase" : "overwrite");
 	json_put_text(to, "profile", plan->profile);
 	passes = json_put_array(to, "passes");
 	for (size_t i = 0; i < plan->n_passes; i++) {

@@ -22,6 +22,7 @@ struct wipe_record {
 	struct wipe_set set;
 	struct wipe_plan plan;
 	bool publish_key, force;
+	char snapshot[128];             /* that was deleted, alone of its image; "" */
 	uint64_t resumed;               /* how often */
 	int64_t started, ended;         /* seconds since 1970 */
 	uint64_t seconds;               /* at work, in all its parts */

@@ -17,6 +17,7 @@
 
 #include "exit.h"
 #include "fail.h"
+#include "signals.h"
 #include "ui.h"
 #include "wipe/inuse.h"
 #include "wipe/state.h"
@@ -290,16 +291,14 @@ static bool is_known_to_move(const struct wipe_run *run)
 	return best >= WIPE_NOT_ASSURED;
 }
 
-/* True: blocks move, and that is not accepted. */
-static bool try_canaries(struct whole *w)
+bool wipe_run_try_canaries(struct wipe_run *run)
 {
-	struct wipe_set *set = &w->run->rec.set;
+	struct wipe_set *set = &run->rec.set;
 	bool moved = false;
 
-	if (is_known_to_move(w->run))
-		return w->run->accept < WIPE_NOT_ASSURED;
-
-	for (size_t i = 0; i < set->n && !w->run->job->progress(w->run->job->ctx, &(struct vd_progress){ "wipe", 0, w->total }); i++) {
+	if (is_known_to_move(run))
+		return run->accept < WIPE_NOT_ASSURED;
+	for (size_t i = 0; i < set->n && !signals_stop(); i++) {
 		struct wipe_member *m = &set->at[i];
 		struct vd_error e;
 
@@ -308,7 +307,7 @@ static bool try_canaries(struct whole *w)
 		tell_failure(m, wipe_member_canary(m, &e), &e);
 		moved |= m->canary_moved || m->failure[0];
 	}
-	return moved && w->run->accept < WIPE_NOT_ASSURED;
+	return moved && run->accept < WIPE_NOT_ASSURED;
 }
 
 static void erase_keys(struct whole *w)
@@ -393,7 +392,7 @@ static int run_steps(struct whole *w, struct vd_error *e)
 
 	if (r < 0)
 		return r;
-	is_stopped = try_canaries(w);
+	is_stopped = wipe_run_try_canaries(w->run);
 	if (!is_stopped) {
 		erase_keys(w);
 		r = save(w, e);

@@ -21,6 +21,8 @@ struct wipe_run {
  * what fails the call is the state file and what belongs to no member.
  */
 int wipe_run(struct wipe_run *run, struct vd_error *e);
+/* Of all members that were not begun on. True: blocks move, or a file cannot be written, and that is not accepted. */
+bool wipe_run_try_canaries(struct wipe_run *run);
 /* The members are still the files of which a state speaks. EXIT_ECONFIRM names the first that is not, or may not be. */
 int wipe_run_recognize(struct wipe_run *run, struct vd_error *e);
 
