@@ -14,6 +14,7 @@
 #include "libvdisk/core/package.h"
 #include "libvdisk/core/registry.h"
 #include "libvdisk/core/inplace.h"
+#include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/shape.h"
 #include "libvdisk/io/sink.h"
 #include "libvdisk/core/stub.h"
@@ -152,10 +153,20 @@ static int refuse_half_converted(struct vd_io *io, struct vd_error *e)
 	return vd_hint(e, VD_EHALFWAY, "vdisk resume goes on with it, vdisk revert undoes it; both take the journal beside it");
 }
 
+static bool holds_container(const struct vd_image *img)
+{
+	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
+	uint64_t ignored;
+
+	return vd_set_pread(img->set, 0, head, sizeof(head), 0, NULL) == 0 &&
+	       vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
+}
+
 /* A guest can write any header into a raw disk: who writes must say that it is raw. What a LUKS header says is for keys to tell. */
 static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
-	if (opts->format || !img->writable || img->format != &vd_format_raw || (img->is_control && img->layer.is_container))
+	if (opts->format || !img->writable || img->format != &vd_format_raw || (img->is_control && img->layer.is_container) ||
+	    (img->is_bare && holds_container(img)))
 		return 0;
 	vd_fail(e, VD_EARG, "%s has no known header: writing to it needs the format named", img->path);
 	return vd_hint(e, VD_EARG, "say -f raw or -f luks if that is what it is");

@@ -194,6 +194,9 @@ static int switch_tables(struct vd_inplace *p, struct vd_error *e)
 	struct vd_journal_state *s = state_of(p);
 	int r;
 
+	/* Begun, a driver ends as it should: with nothing left in a log of its own. */
+	if (s->is_back && s->is_container && !s->moves)
+		return vd_write_start(p->img, e);
 	if (s->is_back)
 		return s->moves && s->act == VD_INPLACE_ENCRYPT ? resize_to(p, s->size, e) : 0;
 	if (!s->is_container) {
@@ -220,7 +223,10 @@ static int write_header(struct vd_inplace *p, struct vd_error *e)
 
 	if (!s->is_container || !header.len || (s->is_back && !s->moves))
 		return 0;
-	r = vd_alloc(1, s->payload_off, &all, e);
+	/* Tables of before lie about in clear, and have become nobody's. */
+	r = s->moves || s->is_back ? 0 : vd_inplace_scrub(p, e);
+	if (r == 0)
+		r = vd_alloc(1, s->payload_off, &all, e);
 	if (r < 0)
 		return r;
 	memcpy(all, header.p, header.len);
@@ -363,25 +369,11 @@ static int say_half_way(struct vd_inplace *p, int r, struct vd_error *e)
 		       journal ? journal : "", p->path, before, journal ? journal : "", p->path);
 }
 
-/* A container that stands by itself is known; any other raw image has to be named, since its guest can write what it likes. */
-static int pick_format(struct vd_inplace *p, const char **format, struct vd_error *e)
-{
-	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
-	uint64_t ignored;
-	int r = p->opts->format ? 0 : vd_io_pread(vd_veil_file(p->veil), head, sizeof(head), 0, e);
-
-	*format = r == 0 && !p->opts->format && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored) ? "luks" : p->opts->format;
-	return r;
-}
-
 static int start(struct vd_inplace *p, enum vd_inplace_act act, struct vd_error *e)
 {
 	vd_auto_free char *path = NULL;
-	const char *format;
-	int r = pick_format(p, &format, e);
+	int r = open_bare(p, p->opts->format, e);
 
-	if (r == 0)
-		r = open_bare(p, format, e);
 	if (r == 0)
 		r = journal_path(p, &path, e);
 	if (r == 0)

@@ -64,6 +64,8 @@ int vd_inplace_progress(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 /* ---- passes: each is resumed where a crash or a cancel left it -------------------------------------------- */
 
 int vd_inplace_walk(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
+/* What is nobody's now, and no zeros, is overwritten. */
+int vd_inplace_scrub(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 int vd_inplace_move(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 int vd_inplace_fill(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 

@@ -15,8 +15,9 @@
 struct walk {
 	struct vd_inplace *p;
 	struct vd_mover *m;
-	uint8_t *zeros;                 /* VD_MOVER_CHUNK of them */
+	uint8_t *zeros, *seen;          /* VD_MOVER_CHUNK each */
 	bool scrubs;
+	bool only_scrubs;               /* of what is not zeros already */
 };
 
 static int refuse(const struct vd_inplace *p, const struct vd_host_run *run, const char *what, struct vd_error *e)
@@ -62,6 +63,11 @@ static int turn_run(struct walk *w, const struct vd_host_run *run, struct vd_err
 	return r;
 }
 
+static bool is_blank(struct walk *w, uint32_t file, uint64_t at, uint64_t len)
+{
+	return vd_set_pread(w->p->img->set, file, w->seen, len, at, NULL) == 0 && !memcmp(w->seen, w->zeros, len);
+}
+
 static int scrub_run(struct walk *w, const struct vd_host_run *run, struct vd_error *e)
 {
 	int r = 0;
@@ -70,6 +76,8 @@ static int scrub_run(struct walk *w, const struct vd_host_run *run, struct vd_er
 		return 0;
 	for (uint64_t at = run->off, n; at < run->off + run->len && r == 0; at += n) {
 		n = vd_min_u64(run->off + run->len - at, VD_MOVER_CHUNK);
+		if (w->only_scrubs && is_blank(w, run->file, at, n))
+			continue;
 		r = vd_set_pwrite(w->p->img->set, run->file, w->zeros, n, at, e);
 		if (r == 0)
 			r = vd_inplace_progress(w->p, e);
@@ -79,8 +87,15 @@ static int scrub_run(struct walk *w, const struct vd_host_run *run, struct vd_er
 	return r;
 }
 
+static bool is_nobodys(enum vd_owner owner)
+{
+	return owner == VD_OWNER_FREE || owner == VD_OWNER_LEAKED || owner == VD_OWNER_TAIL;
+}
+
 static int do_run(struct walk *w, const struct vd_host_run *run, struct vd_error *e)
 {
+	if (w->only_scrubs && !is_nobodys(run->owner))
+		return 0;
 	switch (run->owner) {
 	case VD_OWNER_DATA:
 	case VD_OWNER_VMSTATE:
@@ -201,6 +216,26 @@ static int begin_born(struct walk *w, struct vd_error *e)
 	w->p->at = s->cursor;
 	s->record = w->p->j->n_records;
 	return vd_journal_write_state(w->p->j, e);
+}
+
+int vd_inplace_scrub(struct vd_inplace *p, struct vd_error *e)
+{
+	struct walk w = { .p = p, .scrubs = true, .only_scrubs = true };
+	vd_auto_free uint8_t *zeros = NULL, *seen = NULL;
+	int r = vd_alloc(1, VD_MOVER_CHUNK, &zeros, e);
+
+	if (r == 0)
+		r = vd_alloc_buffer(VD_MOVER_CHUNK, &seen, e);
+	w.zeros = zeros;
+	w.seen = seen;
+	for (uint32_t i = 0; i < vd_set_count(p->img->set) && r == 0; i++) {
+		uint64_t at = 0, end = 0;
+
+		r = vd_host_file_size(p->img, i, &end, e);
+		while (at < end && r == 0)
+			r = do_window(&w, i, &at, end, e);
+	}
+	return r < 0 ? r : vd_set_flush(p->img->set, e);
 }
 
 int vd_inplace_walk(struct vd_inplace *p, struct vd_error *e)
