@@ -90,7 +90,7 @@ static void wrong_usage_is_told_apart(void **state)
 		const struct verb *verb;
 		const char *line, *message, *hint;
 	} cases[] = {
-		{ &verb_encrypt, "encrypt a", "wants IMAGE OUT, got 1", "vdisk help encrypt" },
+		{ &verb_convert, "convert a", "wants IMAGE OUT, got 1", "vdisk help convert" },
 		{ &verb_info, "info a b", "got 2 operands", "vdisk help info" },
 		{ &verb_encrypt, "encrypt -Z a b", "unknown option '-Z'", "vdisk help encrypt" },
 		{ &verb_encrypt, "encrypt --kee-file=x a b", "unknown option '--kee-file'", "--key-file" },
