@@ -179,6 +179,36 @@ check "by which it goes on" alone wipe --resume --accept=overwritten --output=js
 json_is "$stdout" '$d->{resumed}' 1 && json_is "$stdout" '$d->{consent}' resume
 claim "and the record says so"
 
+# ---- what goes wrong ----
+head -c 32M /dev/zero > big.raw
+id=$(id_of -f raw big.raw)
+alone wipe --accept=overwritten --bwlimit=32M --output=json --confirm="$id" -f raw big.raw > record.json 2> progress & pid=$!
+wait_until test -e big.raw.vdisk-wipe
+sleep 0.7
+# Somebody who cares for no lock writes where the wipe has been already.
+printf 'not a pattern' | dd of=big.raw bs=1 seek=5000 conv=notrunc status=none
+wait $pid
+[ $? -eq 10 ] && json_is record.json '$d->{grade}' verify-fail && json_is record.json '$d->{set}[0]{mismatch}{ranges}[0]{start}' 4608
+claim "what is not there afterwards fails the verification: 10, and says where"
+mkdir small
+if mount -t tmpfs -o size=2M none small 2>/dev/null; then
+	truncate -s 3M small/disk
+	if loop=$(losetup -f --show small/disk 2>/dev/null); then
+		id=$(id_of -f raw "$loop")
+		check_fails 16 "a device that cannot be written in parts: incomplete" alone wipe --accept=not-assured --state small.state --confirm="$id" --output=json -f raw "$loop"
+		cp "$stdout" record.json
+		json_is record.json '$d->{grade}' incomplete && json_is record.json '$d->{set}[0]{unwritable}{bytes} >= 1048576 ? 1 : 0' 1 &&
+			json_is record.json '$d->{set}[0]{written}' 3145728
+		claim "the rest of it is written all the same"
+		mount -o remount,size=8M small
+		check "what failed is tried again by --resume" alone wipe --resume --accept=overwritten --state small.state --output=json "$loop"
+		json_is "$stdout" '$d->{set}[0]{verified}' 3145728
+		claim "and all of it verified"
+		losetup -d "$loop"
+	fi
+	umount small
+fi
+
 # ---- keys ----
 printf secret > key
 head -c 20M /dev/urandom > plain.raw

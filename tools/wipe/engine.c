@@ -7,7 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -68,6 +70,21 @@ int wipe_file_close(struct wipe_file *f, const struct wipe_member *m, struct vd_
 
 	f->direct = f->plain = -1;
 	return a || b ? fail_errno(e, errno, "%s: closing it failed", m->path) : 0;
+}
+
+int wipe_flush_folder_of(const char *path, struct vd_error *e)
+{
+	char folder[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	int fd, r = 0;
+
+	snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) + (slash == path) : 1, slash ? path : ".");
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd))
+		r = fail_errno(e, errno, "%s cannot be flushed", folder);
+	if (fd >= 0)
+		close(fd);
+	return r;
 }
 
 /* ---- the list ---------------------------------------------------------------------------------------------- */
@@ -145,13 +162,22 @@ struct worker {
 
 void wipe_bad_add(struct wipe_bad *bad, uint64_t off, uint64_t len)
 {
-	struct wipe_span *last = bad->n ? &bad->at[bad->n - 1] : NULL;
-
 	bad->bytes += len;
-	if (last && last->off + last->len == off)
-		last->len += len;
-	else if (bad->n < WIPE_BAD_MAX)
+	for (size_t i = 0; i < bad->n; i++)
+		if (bad->at[i].off + bad->at[i].len == off) {
+			bad->at[i].len += len;
+			return;
+		}
+	if (bad->n < WIPE_BAD_MAX)
 		bad->at[bad->n++] = (struct wipe_span){ off, len };
+}
+
+static bool is_bad(const struct wipe_bad *bad, uint64_t off, uint64_t len)
+{
+	for (size_t i = 0; i < bad->n; i++)
+		if (bad->at[i].off <= off && off + len <= bad->at[i].off + bad->at[i].len)
+			return true;
+	return false;
 }
 
 static void tell_bad(struct pool *p, struct wipe_bad *bad, uint64_t off, uint64_t len)
@@ -200,7 +226,7 @@ static void compare(struct worker *t, const uint8_t *seen, const uint8_t *patter
 	for (size_t at = 0; at < len; at += SECTOR) {
 		size_t n = len - at < SECTOR ? len - at : SECTOR;
 
-		if (memcmp(seen + at, pattern + at, n) != 0)
+		if (memcmp(seen + at, pattern + at, n) != 0 && !is_bad(t->p->w->known, off + at, n))
 			tell_bad(t->p, t->p->w->mismatch, off + at, n);
 	}
 }

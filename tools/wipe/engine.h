@@ -39,6 +39,9 @@ int wipe_file_open(const struct wipe_member *m, struct wipe_file *f, struct vd_e
 int wipe_file_sync(const struct wipe_file *f, const struct wipe_member *m, struct vd_error *e);
 int wipe_file_close(struct wipe_file *f, const struct wipe_member *m, struct vd_error *e);
 
+/* What was made, renamed or removed in the folder of that file is durable. */
+int wipe_flush_folder_of(const char *path, struct vd_error *e);
+
 struct wipe_work {
 	struct wipe_shared *shared;
 	const struct wipe_file *file;
@@ -46,6 +49,7 @@ struct wipe_work {
 	size_t n;
 	struct wipe_fill fill;
 	bool verifies;                  /* read and compare; else write */
+	const struct wipe_bad *known;   /* what could not be written, and is no mismatch therefore */
 	/* The result. */
 	struct wipe_bad *failed, *mismatch;
 	uint64_t bytes;                 /* dealt with, failures too */

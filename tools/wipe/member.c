@@ -165,7 +165,7 @@ int wipe_member_erase_keys(struct wipe_member *m, uint32_t number, struct wipe_s
 {
 	struct wipe_file f;
 	struct wipe_window w;
-	struct wipe_work k = { .shared = shared, .file = &f, .fill = { true, 0, number, PASS_KEYS } };
+	struct wipe_work k = { .shared = shared, .file = &f, .fill = { true, 0, number, PASS_KEYS }, .known = &m->unwritable };
 	int r, c;
 
 	r = wipe_file_open(m, &f, e);
@@ -209,6 +209,7 @@ static struct wipe_work work_of(const struct pass *p, uint32_t pass)
 	return (struct wipe_work){
 		.shared = p->s->shared, .file = p->file, .at = p->w->at, .n = p->w->n,
 		.fill = { fill->is_random, fill->byte, p->s->number, pass }, .mismatch = &p->m->mismatch,
+		.known = &p->m->unwritable,
 	};
 }
 
@@ -456,21 +457,10 @@ int wipe_member_holds_pattern(const struct wipe_member *m, uint32_t number, cons
 
 /* ---- the end ---------------------------------------------------------------------------------------------- */
 
-static int flush_folder(const char *folder, struct vd_error *e)
-{
-	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-
-	if (fd < 0 || fsync(fd))
-		r = fail_errno(e, errno, "%s: removing a file from it may not be durable", folder);
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 int wipe_member_unlink(struct wipe_member *m, struct vd_error *e)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
-	char folder[PATH_MAX], name[PATH_MAX];
+	char name[PATH_MAX];
 	const char *slash = strrchr(m->path, '/');
 	size_t len = strlen(slash + 1);
 	uint8_t random[NAME_MAX];
@@ -478,17 +468,16 @@ int wipe_member_unlink(struct wipe_member *m, struct vd_error *e)
 
 	if (r < 0 || m->is_device)
 		return r;
-	snprintf(folder, sizeof(folder), "%.*s", slash == m->path ? 1 : (int)(slash - m->path), m->path);
 	snprintf(name, sizeof(name), "%s", m->path);
 	for (size_t i = 0; i < len && i < sizeof(random); i++)
 		name[slash + 1 - m->path + i] = letters[random[i] % 32];
 	if (renameat2(AT_FDCWD, m->path, AT_FDCWD, name, RENAME_NOREPLACE))
 		return fail_errno(e, errno, "%s cannot be renamed", m->path);
-	r = flush_folder(folder, e);
+	r = wipe_flush_folder_of(m->path, e);
 	if (r == 0 && unlink(name))
 		r = fail_errno(e, errno, "%s, renamed to %s, cannot be removed", m->path, name);
 	if (r == 0)
-		r = flush_folder(folder, e);
+		r = wipe_flush_folder_of(m->path, e);
 	m->is_unlinked = r == 0;
 	return r;
 }

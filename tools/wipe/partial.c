@@ -118,7 +118,7 @@ static int prove(struct partial *p, size_t member, struct vd_error *e)
 	struct wipe_member *m = &p->run->rec.set.at[member];
 	struct wipe_work k = {
 		.shared = &p->shared, .file = &p->files[member], .at = p->whole.at, .n = p->whole.n, .verifies = true,
-		.failed = &m->unreadable, .mismatch = &m->mismatch,
+		.known = &m->unwritable, .failed = &m->unreadable, .mismatch = &m->mismatch,
 	};
 	uint64_t moved = 0;
 	int r = vd_image_flush(p->img, e);

@@ -344,17 +344,12 @@ static void grade(struct wipe_run *run)
 	run->rec.grade = wipe_grade_set(&run->rec.set, &run->rec.plan, true, &run->rec.findings);
 }
 
-/* Members that failed are tried again from their beginning by a resume. */
-static void prepare_retry(struct wipe_set *set)
+static void note_failures(struct wipe_set *set)
 {
 	for (size_t i = 0; i < set->n; i++) {
 		struct wipe_member *m = &set->at[i];
 
-		if (!m->unwritable.bytes && !m->unreadable.bytes && !m->mismatch.bytes && !m->failure[0])
-			continue;
-		m->pass = 0;
-		m->offset = m->written = m->verified = 0;
-		m->is_done = m->erased = false;
+		m->has_failed = m->unwritable.bytes || m->unreadable.bytes || m->mismatch.bytes || m->failure[0];
 	}
 }
 
@@ -381,7 +376,7 @@ static int finish(struct whole *w, bool is_stopped, struct vd_error *e)
 		return 0;
 	if (is_stopped || run->rec.grade < WIPE_INCOMPLETE)
 		return wipe_state_remove(run->state, e);
-	prepare_retry(&run->rec.set);
+	note_failures(&run->rec.set);
 	return save(w, e);
 }
 
@@ -457,7 +452,15 @@ int wipe_run_recognize(struct wipe_run *run, struct vd_error *e)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < run->rec.set.n && r == 0; i++)
+	for (size_t i = 0; i < run->rec.set.n && r == 0; i++) {
+		struct wipe_member *m = &run->rec.set.at[i];
+
 		r = recognize(run, i, e);
+		if (r == 0 && m->has_failed) {
+			m->pass = 0;
+			m->offset = m->written = m->verified = 0;
+			m->has_failed = m->is_done = m->erased = false;
+		}
+	}
 	return r;
 }

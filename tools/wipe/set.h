@@ -86,6 +86,7 @@ struct wipe_member {
 	uint64_t written, verified;     /* bytes */
 	struct wipe_bad unwritable, mismatch, unreadable;
 	bool is_done, is_unlinked;
+	bool has_failed;                /* in parts, or as a whole: a resume begins it anew */
 	char failure[256];              /* why it could not be gone on with; "" if nothing failed */
 };
 

@@ -17,6 +17,7 @@
 #include "fail.h"
 #include "json.h"
 #include "ui.h"
+#include "wipe/engine.h"
 
 #define STATE_MAX (64 << 20)
 #define STATE_VERSION 1
@@ -27,7 +28,7 @@
 	X(after_extents) X(after_bytes) \
 	X(moved) X(shared) X(encoded) X(unwritten) X(past_end) X(erased_bytes) X(pass) X(offset) X(written) X(verified)
 #define FLAGS(X) \
-	X(is_device) X(is_image) X(is_encrypted) X(has_map) X(canary_moved) X(through_cache) X(erased) X(is_done) X(is_unlinked)
+	X(is_device) X(is_image) X(is_encrypted) X(has_map) X(canary_moved) X(through_cache) X(erased) X(is_done) X(is_unlinked) X(has_failed)
 #define TEXTS(X) X(format) X(disk_id) X(head_sha256) X(before_sha256) X(after_sha256)
 
 /* ---- writing ---------------------------------------------------------------------------------------------- */
@@ -92,21 +93,6 @@ static struct json_object *to_json(const struct wipe_record *rec, const uint8_t 
 	return j;
 }
 
-static int flush_folder_of(const char *path, struct vd_error *e)
-{
-	char folder[PATH_MAX];
-	const char *slash = strrchr(path, '/');
-	int fd, r = 0;
-
-	snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) + (slash == path) : 1, slash ? path : ".");
-	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd))
-		r = fail_errno(e, errno, "%s cannot be flushed", folder);
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 static int write_all(int fd, const char *text, size_t len)
 {
 	while (len) {
@@ -138,14 +124,14 @@ int wipe_state_save(const char *path, const struct wipe_record *rec, const uint8
 	json_object_put(j);
 	if (r == 0 && rename(next, path))
 		r = fail_errno(e, errno, "%s cannot be written", path);
-	return r < 0 ? r : flush_folder_of(path, e);
+	return r < 0 ? r : wipe_flush_folder_of(path, e);
 }
 
 int wipe_state_remove(const char *path, struct vd_error *e)
 {
 	if (unlink(path) && errno != ENOENT)
 		return fail_errno(e, errno, "%s cannot be removed", path);
-	return flush_folder_of(path, e);
+	return wipe_flush_folder_of(path, e);
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------- */
