@@ -27,6 +27,7 @@ static const char *const examples[] = {
 	"vdisk encrypt --passphrase-command 'pass show vm/web' web.qcow2 web-enc.qcow2",
 	"cat disk.vmdk | vdisk encrypt --key-file key - disk.qcow2",
 	"vdisk encrypt --key-file key --header disk.hdr disk.qcow2 disk.raw",
+	"vdisk encrypt --in-place -f raw --header web.hdr --journal web.j /dev/vg/web",
 	NULL,
 };
 

@@ -4,7 +4,7 @@
 #include "verbs.h"
 
 static const struct opt_group *const groups[] = {
-	&opts_inplace_pace, &opts_sharing, &opts_keys, &opts_job, &opts_output_form, &opts_speech, NULL,
+	&opts_inplace_pace, &opts_header, &opts_sharing, &opts_keys, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {

@@ -30,7 +30,7 @@ static const char *name_of_act(enum vd_inplace_act act)
 
 static void print_human(const struct settings *s, const struct vd_inplace_status *st)
 {
-	const char *image = s->operands[0];
+	const char *image = s->operands[0], *header = st->has_header_file ? " --header FILE" : "";
 
 	if (!st->in_progress) {
 		ui_line("%s: no conversion is in progress", image);
@@ -43,9 +43,9 @@ static void print_human(const struct settings *s, const struct vd_inplace_status
 	}
 	ui_line("%s: in progress: %s of %s%s, phase %s, %s of %s done", image, name_of_act(st->act), st->format,
 		st->is_back ? ", being undone" : "", st->phase, size_show((double)st->done).s, size_show((double)st->total).s);
-	ui_line("  vdisk resume %s goes on", image);
+	ui_line("  vdisk resume%s %s goes on", header, image);
 	if (!st->is_back)
-		ui_line("  vdisk revert %s undoes it, as long as data are left to convert", image);
+		ui_line("  vdisk revert%s %s undoes it, as long as data are left to convert", header, image);
 }
 
 static void print_json(const struct settings *s, const struct vd_inplace_status *st)
@@ -64,6 +64,7 @@ static void print_json(const struct settings *s, const struct vd_inplace_status 
 		json_put_text(j, "direction", st->is_back ? "revert" : "forward");
 		json_put_text(j, "format", st->format);
 		json_put_text(j, "phase", st->phase);
+		json_put_bool(j, "detached-header", st->has_header_file);
 		json_put_u64(j, "done", st->done);
 		json_put_u64(j, "total", st->total);
 	}

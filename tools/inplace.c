@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fail.h"
 #include "json.h"
@@ -79,6 +80,12 @@ static int approve(void *ctx, const struct vd_inplace_plan *plan)
 	return r;
 }
 
+/* Of the image that is encrypted it is a new one. */
+static const char *header_of(const struct settings *s)
+{
+	return s->header ? s->header : s->new_header;
+}
+
 static void fill_opts(struct job *j)
 {
 	const struct settings *s = j->s;
@@ -89,7 +96,7 @@ static void fill_opts(struct job *j)
 		.flags = (s->chain == CHAIN_LEAVE || s->chain == CHAIN_ENCRYPT ? VD_INPLACE_LEAVE_PARENT : 0) | (s->drop_slots ? VD_INPLACE_DROP_SLOTS : 0),
 		.luks_type = (enum vd_luks_type)s->made.luks_type, .cipher = (enum vd_cipher)s->made.cipher,
 		.kdf = { (uint32_t)s->made.pbkdf_iterations, (uint32_t)s->made.pbkdf_memory },
-		.journal = s->journal, .resilience = (enum vd_resilience)s->resilience, .bytes_per_second = s->bwlimit,
+		.journal = s->journal, .header = header_of(s), .resilience = (enum vd_resilience)s->resilience, .bytes_per_second = s->bwlimit,
 		.gate = s->allow.n ? vd_gate_below_dirs : NULL, .gate_ctx = &j->dirs, .approve = approve, .ctx = j,
 	};
 }
@@ -118,10 +125,14 @@ static int find_all_keys(struct job *j, enum vd_inplace_act act, struct vd_error
 
 static void print_done(const struct job *j)
 {
-	const char *image = j->s->operands[0];
+	const char *image = j->s->operands[0], *header = header_of(j->s);
 	struct json_object *o;
 
 	if (!ui_is_json()) {
+		if (header && j->report.is_encrypted)
+			ui_note("%s opens with the header in %s alone: guard that file like the disk, and keep a copy", image, header);
+		else if (header && access(header, F_OK) == 0)
+			ui_note("%s is in clear now, and %s of no use but for copies of the disk from before", image, header);
 		ui_summary("%s: %s done in place: %s converted, %s overwritten, in %.2f s", image, j->label,
 			   size_show((double)(j->report.converted + j->report.filled)).s, size_show((double)j->report.scrubbed).s,
 			   j->seconds);
@@ -132,6 +143,9 @@ static void print_done(const struct job *j)
 	json_put_text(o, "verb", j->label);
 	json_put_text(o, "image", image);
 	json_put_text(o, "state", "done");
+	json_put_bool(o, "encrypted", j->report.is_encrypted);
+	if (header)
+		json_put_text(o, "header", header);
 	json_put_u64(o, "converted", j->report.converted);
 	json_put_u64(o, "filled", j->report.filled);
 	json_put_u64(o, "scrubbed", j->report.scrubbed);
@@ -190,20 +204,13 @@ static int go(struct job *j, go_fn fn, enum vd_inplace_act act, struct vd_error 
 }
 
 /* What is encrypted now is looked through for what is not, and that is the last thing said. */
-static int scan_for_plaintext(struct settings *s, struct vd_error *e)
+static int scan_for_plaintext(struct settings *s, const struct job *j, struct vd_error *e)
 {
-	struct vd_image *img = NULL;
-	struct vd_info info;
-	int r;
-
+	s->header = header_of(s);
 	/* A raw image that is encrypted now is a container. */
-	if (s->format && !strcmp(s->format, "raw"))
+	if (s->format && !strcmp(s->format, "raw") && !s->header)
 		s->format = NULL;
-	r = source_open_metadata(s, s->operands[0], s->format, &img, e);
-	if (r == 0)
-		r = source_info(img, &info, e);
-	vd_image_abort(img);
-	return r < 0 || info.encryption == VD_PLAIN ? r : plaintext_check(s, e);
+	return j->report.is_encrypted ? plaintext_check(s, e) : 0;
 }
 
 static int flatten_first(struct settings *s, struct vd_error *e)
@@ -232,7 +239,7 @@ static int convert_one(struct settings *s, struct job *j, enum vd_inplace_act ac
 
 	j->s = s;
 	r = go(j, go_start, act, e);
-	return r < 0 ? r : scan_for_plaintext(s, e);
+	return r < 0 ? r : scan_for_plaintext(s, j, e);
 }
 
 /* ---- a chain -------------------------------------------------------------------------------------------- */
@@ -347,6 +354,8 @@ static int convert_chain(struct settings *s, struct job *j, enum vd_inplace_act 
 
 	if (act != VD_INPLACE_ENCRYPT)
 		return fail(e, VD_EARG, "--chain=encrypt goes with encrypt");
+	if (header_of(s))
+		return fail(e, VD_EARG, "--header is that of one image, and --chain=encrypt encrypts several");
 	layers = calloc(LAYERS_MAX, sizeof(*layers));
 	if (!layers)
 		ui_out_of_memory();
@@ -380,5 +389,5 @@ int inplace_go_on(struct settings *s, enum inplace_way way, struct vd_error *e)
 	if (r == 0)
 		r = go(&j, way == INPLACE_RESUME ? go_resume : go_revert, 0, e);
 	end(&j);
-	return r < 0 ? r : scan_for_plaintext(s, e);
+	return r < 0 ? r : scan_for_plaintext(s, &j, e);
 }

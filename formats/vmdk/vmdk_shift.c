@@ -176,7 +176,7 @@ static int make_file(struct vd_vmdk *s, const char *name, uint64_t len, struct v
 	int r = vd_path_beside(s->name, name, &path, e);
 
 	if (r == 0)
-		r = vd_output_put(host, path, "", 0, len, e);
+		r = vd_output_put(host, path, false, "", 0, len, e);
 	if (r != VD_EEXIST || is_left_over(host, path, len))
 		return r == VD_EEXIST ? 0 : r;
 	vd_fail(e, VD_EEXIST, "%s: the name is needed for a new extent of the disk", path);

@@ -20,7 +20,7 @@ static int escrow(seal_fn seal, const struct vd_key *key, const char *const *rec
 	if (!n)
 		return vd_fail(e, VD_EARG, "a secret is to be encrypted to nobody");
 	r = seal(key, recipients, n, &sealed, &len, e);
-	return r < 0 ? r : vd_output_put(vd_host_os(), path, sealed, len, len, e);
+	return r < 0 ? r : vd_output_put(vd_host_os(), path, false, sealed, len, len, e);
 }
 
 VD_PUBLIC int vd_key_escrow(const struct vd_key *key, const char *const *recipients, size_t n, const char *path, struct vd_error *e)

@@ -162,11 +162,14 @@ static bool holds_container(const struct vd_image *img)
 	       vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
 }
 
-/* A guest can write any header into a raw disk: who writes must say that it is raw. What a LUKS header says is for keys to tell. */
+/*
+ * A guest can write any header into a raw disk: who writes must say that it is raw. What a LUKS header says is for keys to tell, and
+ * what is encrypted from the first byte on no guest can make look like one.
+ */
 static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
 	if (opts->format || !img->writable || img->format != &vd_format_raw || (img->is_control && img->layer.is_container) ||
-	    (img->is_bare && holds_container(img)))
+	    (img->is_bare && holds_container(img)) || img->header)
 		return 0;
 	vd_fail(e, VD_EARG, "%s has no known header: writing to it needs the format named", img->path);
 	return vd_hint(e, VD_EARG, "say -f raw or -f luks if that is what it is");

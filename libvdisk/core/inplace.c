@@ -59,10 +59,10 @@ int vd_inplace_progress(struct vd_inplace *p, struct vd_error *e)
 
 /* ---- the image ------------------------------------------------------------------------------------------ */
 
-static int open_bare(struct vd_inplace *p, const char *format, struct vd_error *e)
+static int open_bare(struct vd_inplace *p, const char *format, const char *header, struct vd_error *e)
 {
 	struct vd_open_opts o = {
-		.struct_size = sizeof(o), .format = format, .gate = p->opts->gate, .gate_ctx = p->opts->gate_ctx,
+		.struct_size = sizeof(o), .format = format, .header = header, .gate = p->opts->gate, .gate_ctx = p->opts->gate_ctx,
 		.flags = VD_OPEN_WRITE | VD_OPEN_METADATA | VD_OPEN_FILES | VD_OPEN_SCRUB_FREED | VD_OPEN_APPENDS | VD_OPEN_BARE,
 	};
 
@@ -183,11 +183,6 @@ static int shift(struct vd_inplace *p, uint64_t size, struct vd_error *e)
 	return r < 0 ? r : vd_shape_settle(img, e);
 }
 
-static struct vd_bytes header_of(const struct vd_inplace *p, int i)
-{
-	return (struct vd_bytes){ p->j->header[i], p->j->state.header_len[i] };
-}
-
 /* Tables change from what they were to what they are to be, each by one step of its driver. */
 static int switch_tables(struct vd_inplace *p, struct vd_error *e)
 {
@@ -202,7 +197,7 @@ static int switch_tables(struct vd_inplace *p, struct vd_error *e)
 	if (!s->is_container) {
 		r = vd_shape_settle(p->img, e);
 		if (r == 0)
-			r = p->img->format->set_key_area(p->img->state, header_of(p, 1), e);
+			r = p->img->format->set_key_area(p->img->state, vd_inplace_header(p, 1), e);
 		p->img->format->describe(p->img->state, &p->img->info);
 		return r < 0 ? r : vd_shape_settle(p->img, e);
 	}
@@ -211,27 +206,6 @@ static int switch_tables(struct vd_inplace *p, struct vd_error *e)
 	if (s->act == VD_INPLACE_REKEY)
 		return 0;
 	return shift(p, s->act == VD_INPLACE_ENCRYPT ? s->size + s->payload_off : s->size - s->payload_off, e);
-}
-
-/* The container's beginning; all of it, since another header may have been there. */
-static int write_header(struct vd_inplace *p, struct vd_error *e)
-{
-	struct vd_journal_state *s = state_of(p);
-	struct vd_bytes header = header_of(p, s->is_back ? 0 : 1);
-	vd_auto_free uint8_t *all = NULL;
-	int r;
-
-	if (!s->is_container || !header.len || (s->is_back && !s->moves))
-		return 0;
-	/* Tables of before lie about in clear, and have become nobody's. */
-	r = s->moves || s->is_back ? 0 : vd_inplace_scrub(p, e);
-	if (r == 0)
-		r = vd_alloc(1, s->payload_off, &all, e);
-	if (r < 0)
-		return r;
-	memcpy(all, header.p, header.len);
-	r = vd_write(p->img, all, s->payload_off, 0, e);
-	return r < 0 ? r : vd_image_commit_tables(p->img, e);
 }
 
 static const struct {
@@ -243,7 +217,7 @@ static const struct {
 	[VD_PHASE_FILL] = { "fill", fill },
 	[VD_PHASE_DATA] = { "data", data },
 	[VD_PHASE_SWITCH] = { "switch", switch_tables },
-	[VD_PHASE_HEADER] = { "header", write_header },
+	[VD_PHASE_HEADER] = { "header", vd_inplace_write_header },
 	[VD_PHASE_UNVEIL] = { "unveil", NULL },
 	[VD_PHASE_DONE] = { "done", NULL },
 };
@@ -254,7 +228,7 @@ static int look_again(struct vd_inplace *p, struct vd_error *e)
 	struct vd_journal_state *s = state_of(p);
 	struct vd_open_opts o = { .struct_size = sizeof(o), .flags = VD_OPEN_METADATA | VD_OPEN_FILES, .format = s->format,
 				  .gate = p->opts->gate, .gate_ctx = p->opts->gate_ctx };
-	struct vd_bytes want = header_of(p, s->is_back ? 0 : 1);
+	struct vd_bytes want = vd_inplace_header(p, s->is_back ? 0 : 1);
 	uint64_t size = s->size - (s->from_sector ? s->payload_off : 0);
 	vd_auto_free uint8_t *header = NULL;
 	struct vd_image *img = NULL;
@@ -263,6 +237,8 @@ static int look_again(struct vd_inplace *p, struct vd_error *e)
 
 	if (s->is_container && want.len && !strcmp(s->format, "raw"))
 		o.format = "luks";
+	if (want.len && vd_inplace_is_detached(s))
+		o.header = p->opts->header;
 	r = vd_image_open_below(vd_veil_host(p->veil), NULL, p->path, &o, NULL, &img, e);
 	if (r < 0)
 		return r;
@@ -313,6 +289,7 @@ static int finish(struct vd_inplace *p, struct vd_error *e)
 		r = vd_veil_lift(p->veil, e);
 	if (r < 0)
 		return r;
+	p->report->is_encrypted = state_of(p)->header_len[!state_of(p)->is_back];
 	r = enter(p, VD_PHASE_DONE, e);
 	if (r == 0)
 		r = vd_journal_remove(vd_steal(&p->j), e);
@@ -359,20 +336,24 @@ static int read_stub(struct vd_inplace *p, uint8_t uuid[VD_STUB_UUID], bool *has
 /* Whatever stopped it: what to do is the same. */
 static int say_half_way(struct vd_inplace *p, int r, struct vd_error *e)
 {
-	const char *journal = p->opts->journal, *before = journal ? " --journal " : "";
+	const char *journal = p->opts->journal, *header = p->opts->header;
+	char opts[sizeof(e->hint)];
 
 	if (r == 0 || !p->report->changed)
 		return r;
+	snprintf(opts, sizeof(opts), "%s%s%s%s", journal ? " --journal " : "", journal ? journal : "", header ? " --header " : "",
+		 header ? header : "");
 	if (r == VD_ECANCELLED)
 		vd_fail(e, VD_EHALFWAY, "%s: stopped; the conversion can go on", p->path);
-	return vd_hint(e, r == VD_ECANCELLED ? VD_EHALFWAY : r, "vdisk resume%s%s %s goes on, vdisk revert%s%s %s undoes it", before,
-		       journal ? journal : "", p->path, before, journal ? journal : "", p->path);
+	return vd_hint(e, r == VD_ECANCELLED ? VD_EHALFWAY : r, "vdisk resume%s %s goes on, vdisk revert%s %s undoes it", opts, p->path,
+		       opts, p->path);
 }
 
 static int start(struct vd_inplace *p, enum vd_inplace_act act, struct vd_error *e)
 {
 	vd_auto_free char *path = NULL;
-	int r = open_bare(p, p->opts->format, e);
+	/* Of a new header nothing is to be read. */
+	int r = open_bare(p, p->opts->format, act == VD_INPLACE_ENCRYPT ? NULL : p->opts->header, e);
 
 	if (r == 0)
 		r = journal_path(p, &path, e);
@@ -413,7 +394,7 @@ static int open_journal(struct vd_inplace *p, const uint8_t uuid[VD_STUB_UUID], 
 		r = vd_fail(e, VD_EARG, "%s is the journal of another conversion", path);
 	for (int i = 0; i < 2 && r == 0; i++)
 		if (state_of(p)->header_len[i])
-			r = vd_inplace_unlock(p, i, header_of(p, i), vk[i], e);
+			r = vd_inplace_unlock(p, i, vd_inplace_header(p, i), vk[i], e);
 	if (r < 0)
 		return r;
 	anchor = state_of(p)->header_len[1] ? &after : &before;
@@ -437,7 +418,7 @@ static int reopen(struct vd_inplace *p, struct vd_error *e)
 	p->report->changed = true;
 	if (state_of(p)->phase >= VD_PHASE_UNVEIL)
 		return 0;
-	r = open_bare(p, state_of(p)->format, e);
+	r = open_bare(p, state_of(p)->format, NULL, e);
 	return r < 0 ? r : vd_mover_replay(p, e);
 }
 
@@ -445,6 +426,8 @@ static int resume(struct vd_inplace *p, struct vd_error *e)
 {
 	int r = reopen(p, e);
 
+	if (r == 0)
+		r = vd_inplace_judge_header(p, state_of(p)->is_back, e);
 	return r < 0 ? r : finish(p, e);
 }
 
@@ -472,6 +455,8 @@ static int revert(struct vd_inplace *p, struct vd_error *e)
 {
 	int r = reopen(p, e);
 
+	if (r == 0)
+		r = vd_inplace_judge_header(p, true, e);
 	if (r == 0)
 		r = turn_round(p, e);
 	return r < 0 ? r : finish(p, e);
@@ -561,6 +546,7 @@ static void describe(struct vd_inplace *p, struct vd_inplace_status *status)
 	status->is_back = s->is_back;
 	status->act = s->act;
 	status->resilience = s->resilience;
+	status->has_header_file = vd_inplace_is_detached(s);
 	status->phase = phases[s->phase].name;
 	memcpy(status->format, s->format, sizeof(status->format));
 	status->total = s->total;

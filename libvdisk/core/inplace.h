@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Conversion in place, as its files share it. inplace.c has the order of things; inplace_start.c judges, and makes keys and
- * journal; inplace_walk.c goes over the host's bytes, inplace_move.c over a flat disk that moves, inplace_fill.c over guest
+ * journal; inplace_header.c has the header of a container; inplace_walk.c goes over the host's bytes, inplace_move.c over a flat disk that moves, inplace_fill.c over guest
  * holes, inplace_unpack.c over packed units; mover.c takes pieces of data through the ciphers, crash-safely.
  */
 #ifndef VD_CORE_INPLACE_H
@@ -61,6 +61,15 @@ int vd_inplace_turn(const struct vd_inplace *p, void *buf, size_t len, uint64_t 
 /* Tells how far it is; VD_ECANCELLED. */
 int vd_inplace_progress(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 
+/* ---- inplace_header.c ------------------------------------------------------------------------------------- */
+
+/* The container's header is in a file of its own, and all of the disk is payload. */
+bool vd_inplace_is_detached(const struct vd_journal_state *s);
+/* The header of before (0) or of after (1); len 0: there is none. */
+struct vd_bytes vd_inplace_header(const struct vd_inplace *p, int i);
+/* Of a conversion that goes on in this direction: the header's file is named, if it has one, and is no other. */
+int vd_inplace_judge_header(struct vd_inplace *p, bool is_back, struct vd_error *e) VD_MUST_CHECK;
+
 /* ---- passes: each is resumed where a crash or a cancel left it -------------------------------------------- */
 
 int vd_inplace_walk(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
@@ -68,5 +77,6 @@ int vd_inplace_walk(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 int vd_inplace_scrub(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 int vd_inplace_move(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 int vd_inplace_fill(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
+int vd_inplace_write_header(struct vd_inplace *p, struct vd_error *e) VD_MUST_CHECK;
 
 #endif

@@ -36,6 +36,25 @@ static int refuse(const struct vd_inplace *p, enum vd_code code, struct vd_error
 	return vd_hint(e, code, "%s", hint);
 }
 
+/* Of a header in a file of its own nothing in the image tells; what there is otherwise, it would be taken for. */
+static int judge_header_file(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	const char *path = p->opts->header;
+
+	if (!path)
+		return 0;
+	if (p->img->format->encrypts)
+		return refuse(p, VD_EUNSUPPORTED, e, "keeps its LUKS header in the image, and takes no other", "leave --header out");
+	if (b->act != VD_INPLACE_ENCRYPT && b->is_encrypted)
+		return refuse(p, VD_EARG, e, "begins with a LUKS header of its own", "leave --header out");
+	if (b->act == VD_INPLACE_ENCRYPT && p->inner->exists(p->inner, path)) {
+		vd_fail(e, VD_EEXIST, "%s: exists already, and may be the header of this disk, or another", path);
+		return vd_hint(e, VD_EEXIST, "a header is never replaced by a new disk's: choose another name, or remove the file");
+	}
+	b->is_encrypted |= b->act != VD_INPLACE_ENCRYPT;
+	return 0;
+}
+
 static int judge_encryption(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	struct vd_image *img = p->img;
@@ -53,6 +72,8 @@ static int judge_encryption(struct vd_inplace *p, struct vd_begin *b, struct vd_
 		r = img->info.backing_file ? 0 : vd_read(img, head, len, 0, e);
 		b->is_encrypted = vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
 	}
+	if (r == 0)
+		r = judge_header_file(p, b, e);
 	if (r < 0)
 		return r;
 	if (b->act == VD_INPLACE_ENCRYPT && b->is_encrypted)
@@ -66,6 +87,7 @@ static int judge_format(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 {
 	struct vd_image *img = p->img;
 	const struct vd_format_info *i = &img->info;
+	bool needs_room = !img->format->encrypts && b->act != VD_INPLACE_REKEY && !p->opts->header;
 
 	if (i->packs_only || !img->format->walk || !img->format->reserve)
 		return refuse(p, VD_EUNSUPPORTED, e, "is of a kind that is only written once, from front to end",
@@ -74,11 +96,15 @@ static int judge_format(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 		return refuse(p, VD_EUNSUPPORTED, e, "has a backing file, whose bytes would stay as they are",
 			      img->format->encrypts ? "convert each layer by itself (--chain=leave), or flatten it first (--chain=flatten)" :
 			      "flatten it first (--chain=flatten)");
-	b->moves = !img->format->encrypts && i->unit == 1 && vd_set_count(img->set) == 1 && b->act != VD_INPLACE_REKEY;
+	b->moves = needs_room && i->unit == 1 && vd_set_count(img->set) == 1;
 	if (b->moves && vd_veil_file(p->veil)->is_device)
 		return refuse(p, VD_EUNSUPPORTED, e, "is a device, in which there is no room for a header",
-			      "copy it: vdisk encrypt or decrypt, to another device or a file");
-	if (!img->format->encrypts && !b->moves && b->act != VD_INPLACE_REKEY && !img->format->shift)
+			      b->act == VD_INPLACE_ENCRYPT ? "keep the header in a file of its own, and no data move: --header FILE" :
+			      "decrypt it to another device or a file");
+	if (vd_veil_file(p->veil)->is_device && !p->opts->journal)
+		return refuse(p, VD_EARG, e, "is a device: beside it a journal would be lost when the system stops",
+			      "name a file on a disk: --journal FILE");
+	if (needs_room && !b->moves && !img->format->shift)
 		return refuse(p, VD_EUNSUPPORTED, e, "is of a format in which a disk cannot make room for a header", "convert it into a new image");
 	if (i->size % SECTOR && !img->format->encrypts && !img->format->resize)
 		return refuse(p, VD_EUNSUPPORTED, e, "ends inside a sector", "convert it into a new image");
@@ -127,6 +153,19 @@ static int make_whole(struct vd_inplace *p, struct vd_begin *b, struct vd_error 
 
 /* ---- keys ----------------------------------------------------------------------------------------------- */
 
+/* All of the disk is payload, in whole sectors of the cipher. */
+static int judge_detached(const struct vd_inplace *p, const struct vd_luks_info *luks, struct vd_error *e)
+{
+	if (luks->payload_off) {
+		vd_fail(e, VD_EUNSUPPORTED, "%s: it is the header of a disk that begins at %llu of its image", p->opts->header,
+			(unsigned long long)luks->payload_off);
+		return vd_hint(e, VD_EUNSUPPORTED, "a disk with its header inside, or a backup of that, is converted without --header");
+	}
+	if (p->img->info.size % luks->sector_size)
+		return refuse(p, VD_EUNSUPPORTED, e, "does not end with a sector of its encryption", "convert it into a new image");
+	return 0;
+}
+
 /* The header that there is, and its volume key. */
 static int open_old(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
@@ -134,12 +173,18 @@ static int open_old(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e
 	size_t len = 0;
 	int r = vd_layer_read_header(p->img, is_container, &b->header[0], &len, e);
 
+	/* Nobody holds its file while another takes its place. */
+	vd_io_abort(vd_steal(&p->img->header));
 	if (r < 0)
 		return r;
 	b->header_len[0] = len;
-	r = vd_luks_inspect((struct vd_bytes){ b->header[0], len }, is_container ? p->img->info.size : 0, &b->luks, e);
+	r = vd_luks_inspect((struct vd_bytes){ b->header[0], len }, is_container && !p->opts->header ? p->img->info.size : 0, &b->luks, e);
 	if (r < 0)
-		return vd_error_prefix(e, r, "%s: ", p->path);
+		return vd_error_prefix(e, r, "%s: ", p->opts->header ? p->opts->header : p->path);
+	if (p->opts->header)
+		r = judge_detached(p, &b->luks, e);
+	if (r < 0)
+		return r;
 	b->from_sector = is_container ? b->luks.sector_size : SECTOR;
 	b->payload_off = is_container ? b->luks.payload_off : 0;
 	if (is_container && !b->moves && b->act == VD_INPLACE_DECRYPT && b->payload_off % p->img->info.unit)
@@ -167,7 +212,8 @@ static int make_new(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e
 	uint64_t unit = b->moves ? SECTOR : p->img->info.unit;
 	struct vd_luks_format_opts f = {
 		.type = type, .sector_size = is_rekey && is_container ? b->luks.sector_size : SECTOR,
-		.payload_off = is_rekey && is_container ? b->payload_off : vd_round_up(vd_luks_payload_off(type), is_container ? unit : SECTOR),
+		.payload_off = p->opts->header || (is_rekey && is_container) ? b->payload_off :
+			       vd_round_up(vd_luks_payload_off(type), is_container ? unit : SECTOR),
 		.kdf = p->opts->kdf,
 	};
 	const struct vd_key *first = first_key(p->opts);
@@ -189,7 +235,7 @@ static int make_new(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e
 	b->to_sector = f.sector_size;
 	if (is_container)
 		b->payload_off = f.payload_off;
-	if (is_container && len > b->payload_off)
+	if (is_container && !p->opts->header && len > b->payload_off)
 		return refuse(p, VD_EUNSUPPORTED, e, "has too little room before its payload for the new header", "rekey it into a new image");
 	return vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, b->vk[1].p, b->vk[1].len, &p->cipher[1], e);
 }
@@ -259,7 +305,7 @@ static int judge_shift(struct vd_inplace *p, const struct vd_begin *b, struct vd
 	const struct vd_image *img = p->img;
 	int64_t by = b->act == VD_INPLACE_ENCRYPT ? (int64_t)b->payload_off : -(int64_t)b->payload_off;
 
-	if (img->format->encrypts || b->moves || b->act == VD_INPLACE_REKEY)
+	if (img->format->encrypts || b->moves || b->act == VD_INPLACE_REKEY || p->opts->header)
 		return 0;
 	return img->format->shift(img->state, by, true, e);
 }

@@ -27,7 +27,7 @@ VD_PUBLIC int vd_header_backup(struct vd_image *img, const char *path, struct vd
 	pthread_rwlock_unlock(&img->control);
 	if (r == 0 && img->layer.luks.damaged_copy)
 		r = vd_luks_mend(header, len, e);
-	return r < 0 ? r : vd_output_put(vd_host_os(), path, header, len, vd_round_up(len, BACKUP_UNIT), e);
+	return r < 0 ? r : vd_output_put(vd_host_os(), path, false, header, len, vd_round_up(len, BACKUP_UNIT), e);
 }
 
 /* ---- restore ----------------------------------------------------------------------------------------------- */

@@ -215,7 +215,7 @@ static int keep_token(struct vd_image *img, const struct request *q, const struc
 		line = NULL;
 		return vd_fail(e, VD_ENOMEM, "%s: not enough memory for a token", img->path);
 	}
-	return vd_output_put(vd_host_os(), file, line, strlen(line), strlen(line), e);
+	return vd_output_put(vd_host_os(), file, false, line, strlen(line), strlen(line), e);
 }
 
 /* `replaces`: the slot that goes when this one is there; NULL: none does. */

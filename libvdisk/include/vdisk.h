@@ -1193,7 +1193,13 @@ struct vd_inplace_opts {
 	enum vd_luks_type luks_type;    /* ENCRYPT: default LUKS1 */
 	enum vd_cipher cipher;
 	struct vd_kdf_opts kdf;
-	const char *journal;            /* NULL: the image's path and ".vdisk-journal" */
+	const char *journal;            /* NULL: the image's path and ".vdisk-journal"; a device needs one that is named */
+	/*
+	 * Of a container: the file that its LUKS header is in, or will be (struct vd_open_opts), so that no data move. ENCRYPT: a
+	 * new one, which is there once all data are converted. REKEY: replaced at that moment. DECRYPT: left as it is, and of
+	 * no use. To be named again when it goes on, but for what ends in clear.
+	 */
+	const char *header;
 	enum vd_resilience resilience;
 	uint64_t bytes_per_second;      /* 0: as fast as it goes */
 	vd_gate_fn gate;                /* for extents and data files */
@@ -1208,6 +1214,7 @@ struct vd_inplace_report {
 	uint64_t scrubbed;              /* bytes of nobody, overwritten */
 	uint64_t filled;                /* guest bytes that had no place, and have one now */
 	bool changed;                   /* the image is not what it was: after a failure it has to be resumed or reverted */
+	bool is_encrypted;              /* on success: what it is now */
 };
 /*
  * A cancel from job->progress stops at a safe point: VD_EHALFWAY, as every failure after the first change leaves it. On
@@ -1216,7 +1223,7 @@ struct vd_inplace_report {
 VD_PUBLIC int vd_inplace_start(const char *path, enum vd_inplace_act act, const struct vd_inplace_opts *opts, const struct vd_job *job,
 			       struct vd_inplace_report *report, struct vd_error *e) VD_MUST_CHECK;
 /*
- * Of the options keys (those of before and of after that there are), journal, speed and gate count. VD_EAUTH: somebody changed
+ * Of the options keys (those of before and of after that there are), journal, header, speed and gate count. VD_EAUTH: somebody changed
  * the journal. Resuming what was being reverted goes on with that.
  */
 VD_PUBLIC int vd_inplace_resume(const char *path, const struct vd_inplace_opts *opts, const struct vd_job *job,
@@ -1232,6 +1239,7 @@ struct vd_inplace_status {
 	bool journal_is_missing;        /* the image is half-way, and there is nothing of that name; nothing below is said */
 	enum vd_inplace_act act;
 	enum vd_resilience resilience;
+	bool has_header_file;           /* the LUKS header is in a file of its own, which is to be named */
 	const char *phase;              /* "begin", "unpack", "fill", "data", "switch", "header", "unveil": stable, not translated */
 	char format[16];
 	uint64_t done, total;           /* bytes, of phase "data" */

@@ -212,11 +212,12 @@ static int put(struct vd_output *out, struct vd_io *io, const void *bytes, size_
 	return r < 0 ? r : vd_output_commit(out, e);
 }
 
-int vd_output_put(struct vd_host *host, const char *path, const void *bytes, size_t len, uint64_t size, struct vd_error *e)
+int vd_output_put(struct vd_host *host, const char *path, bool replace, const void *bytes, size_t len, uint64_t size,
+		  struct vd_error *e)
 {
 	struct vd_output out = { 0 };
 	struct vd_io *io = NULL;
-	int r = vd_output_open(host, path, false, &out, &io, e), c;
+	int r = vd_output_open(host, path, replace, &out, &io, e), c;
 
 	if (r < 0)
 		return r;

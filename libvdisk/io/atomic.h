@@ -27,8 +27,9 @@ int vd_output_open(struct vd_host *host, const char *path, bool replace, struct 
  * folder; afterwards *out is spent. After a failure it is as before: abandon it.
  */
 int vd_output_commit(struct vd_output *out, struct vd_error *e) VD_MUST_CHECK;
-/* A whole new file of these bytes, and zeros up to `size`. VD_EEXIST if the name is taken. */
-int vd_output_put(struct vd_host *host, const char *path, const void *bytes, size_t len, uint64_t size, struct vd_error *e) VD_MUST_CHECK;
+/* A whole new file of these bytes, and zeros up to `size`. VD_EEXIST if the name is taken and replace is false. */
+int vd_output_put(struct vd_host *host, const char *path, bool replace, const void *bytes, size_t len, uint64_t size,
+		  struct vd_error *e) VD_MUST_CHECK;
 /* Removes the partial file, which is still open; a spent or zeroed output is allowed. */
 void vd_output_abandon(struct vd_output *out);
 

@@ -94,4 +94,71 @@ check_fails 10 "not that of another disk" "$VDISK" key restore-header --header a
 claim "the image was written by none of this"
 check_fails 63 "libvirt has no place for it" "$VDISK" key export --libvirt --header a.hdr --key-file key a.raw secret.xml
 
+# ---- in place -------------------------------------------------------------------------------------------------
+reads_as_plain() { "$VDISK" compare -q -f raw --key-file "$1" --second-header i.hdr plain.raw i.raw; }
+
+cp plain.raw i.raw
+check "encrypts in place" "$VDISK" encrypt --in-place -f raw --key-file key $cheap --header i.hdr i.raw
+[ "$(stat -c %s i.raw)" = $size ] && [ "$(stat -c %a i.hdr)" = 600 ] && [ ! -e i.raw.vdisk-journal ]
+claim "no data moved, and the header is its owner's"
+tail -n 1 "$stdout" | grep -q '^i.raw: nothing is readable without the key'
+claim "nothing is readable, it says at last"
+grep -q '^note: i.raw opens with the header in i.hdr alone' "$stderr" && reads_as_plain key
+claim "the disk is the same"
+check_fails 1 "a file that there is becomes no header" "$VDISK" encrypt --in-place -f raw --key-file key $cheap --header i.hdr plain.raw
+cp i.hdr old.hdr
+check "gets another volume key in place" "$VDISK" rekey --volume-key --key-file key --new-key-file other $cheap --header i.hdr i.raw
+reads_as_plain other && ! cmp -s i.hdr old.hdr && ! "$VDISK" compare -q -f raw --key-file key --second-header old.hdr plain.raw i.raw
+claim "the header is another, and the old one opens noise"
+check "decrypts in place" "$VDISK" decrypt --in-place --key-file other --header i.hdr --output=json i.raw
+cmp -s i.raw plain.raw && [ -e i.hdr ] && json_is "$stdout" '$d->{encrypted}' false
+claim "to the same bytes; the header is left"
+rm i.hdr
+
+# Slow enough to be stopped: what goes on, and what turns back.
+dd if=/dev/urandom of=slow.raw bs=1M count=96 status=none
+cp slow.raw slow.copy
+is_under_way() { "$VDISK" status slow.raw | grep -q 'in progress'; }
+stop_half_way() {
+	"$VDISK" "$@" --bwlimit 8M --header slow.hdr slow.raw > slow.out 2> slow.err &
+	slow_pid=$!
+	wait_until is_under_way
+	sleep 1
+	kill -TERM $slow_pid
+	wait $slow_pid
+}
+stop_half_way encrypt --in-place -f raw --key-file key $cheap
+[ $? -eq 16 ] && [ ! -e slow.hdr ] && grep -q 'vdisk resume --header slow.hdr slow.raw' slow.err
+claim "stopped half-way there is no header yet, and it says how to go on"
+check "status" "$VDISK" status slow.raw
+grep -q 'vdisk resume --header FILE slow.raw' "$stdout"
+claim "says that the header is to be named"
+check_fails 64 "without it nothing goes on" "$VDISK" resume --key-file key slow.raw
+check "without it what ends in clear is undone" "$VDISK" revert --key-file key slow.raw
+cmp -s slow.raw slow.copy && [ ! -e slow.hdr ]
+claim "the disk is as it was"
+stop_half_way encrypt --in-place -f raw --key-file key $cheap
+check "goes on with it" "$VDISK" resume --key-file key --header slow.hdr slow.raw
+"$VDISK" compare -q -f raw --key-file key --second-header slow.hdr slow.copy slow.raw
+claim "to the end"
+
+if [ "$(id -u)" -eq 0 ] && truncate -s 4M back && dev=$(losetup -f --show "$PWD/back" 2>/dev/null); then
+	on_exit "losetup -d $dev"
+	dd if=/dev/urandom of=back.raw bs=1M count=4 status=none
+	dd if=back.raw of="$dev" bs=1M status=none
+	check_fails 63 "a device has no room for a header" "$VDISK" encrypt --in-place -f raw --key-file key $cheap --journal dev.j "$dev"
+	grep -q 'hint:.*--header FILE' "$stderr"
+	claim "so one beside it is proposed"
+	check_fails 64 "nor for a journal" "$VDISK" encrypt --in-place -f raw --key-file key $cheap --header dev.hdr "$dev"
+	check "both are files elsewhere" "$VDISK" encrypt --in-place -f raw --key-file key $cheap --header dev.hdr --journal dev.j "$dev"
+	"$VDISK" compare -q -f raw --key-file key --second-header dev.hdr back.raw "$dev" && [ ! -e dev.j ]
+	claim "the disk is the same"
+	check "back in place" "$VDISK" decrypt --in-place --key-file key --header dev.hdr --journal dev.j "$dev"
+	cmp -s back.raw "$dev"
+	claim "to the same bytes"
+	check "a copy to a device" "$VDISK" encrypt -y --key-file key $cheap --header copy.hdr back.raw "$dev"
+	"$VDISK" compare -q -f raw --key-file key --second-header copy.hdr back.raw "$dev"
+	claim "fits, since it holds the disk alone"
+fi
+
 done_testing

@@ -19,9 +19,24 @@
 #define BATCH (64u << 10)
 #define MARK "planted by the test, to be found"
 
-static const char *const kinds[] = {
-	"raw", "qcow2", "qcow2 512", "qcow2 deflate", "qcow2 extended l2", "vhd 4k", "vhd fixed", "vhdx", "vhdx fixed",
-	"vmdk", "vmdk flat", "vmdk in parts",
+static const struct kind {
+	const char *name, *variant;
+	const char *header;             /* file of its own that the LUKS header is in, or will be */
+} kinds[] = {
+	{ "raw", "raw", NULL },
+	{ "raw detached", "raw", "h" },
+	{ "qcow2", "qcow2", NULL },
+	{ "qcow2 512", "qcow2 512", NULL },
+	{ "qcow2 deflate", "qcow2 deflate", NULL },
+	{ "qcow2 extended l2", "qcow2 extended l2", NULL },
+	{ "vhd 4k", "vhd 4k", NULL },
+	{ "vhd 4k detached", "vhd 4k", "h" },
+	{ "vhd fixed", "vhd fixed", NULL },
+	{ "vhdx", "vhdx", NULL },
+	{ "vhdx fixed", "vhdx fixed", NULL },
+	{ "vmdk", "vmdk", NULL },
+	{ "vmdk flat", "vmdk flat", NULL },
+	{ "vmdk in parts", "vmdk in parts", NULL },
 };
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -40,6 +55,7 @@ static const struct act {
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
 static struct vd_key *old_key, *new_key;
+static const struct kind *kind;        /* that is tried */
 
 static uint64_t setting(const char *name, uint64_t otherwise)
 {
@@ -55,7 +71,7 @@ static struct vd_inplace_opts opts_of(const struct variant *v, const struct act 
 	return (struct vd_inplace_opts){
 		.struct_size = sizeof(struct vd_inplace_opts), .format = v->format->name, .keys = keys,
 		.n_keys = act->act == VD_INPLACE_ENCRYPT ? 0 : 1, .new_key = act->act == VD_INPLACE_DECRYPT ? NULL : new_key,
-		.kdf = { .iterations = 1000 }, .resilience = act->resilience, .gate = disks_gate,
+		.kdf = { .iterations = 1000 }, .resilience = act->resilience, .gate = disks_gate, .header = kind->header,
 	};
 }
 
@@ -89,13 +105,29 @@ static void prepare(const struct variant *v, const struct act *act, struct model
 
 /* ---- looking -------------------------------------------------------------------------------------------- */
 
-static bool is_luks(struct vd_host *host, const struct variant *v)
+/* The image tells nothing of a header in a file of its own: in clear it shows the disk. */
+static bool is_noise(struct vd_host *host, const struct variant *v, const struct model *m)
+{
+	struct vd_open_opts o = disk_open_opts(v->format, 0);
+	struct vd_image *img = NULL;
+	uint8_t bytes[4096];
+	struct vd_error e;
+
+	expect_ok(vd_image_open_on(host, NULL, "d", &o, &img, &e), &e);
+	expect_ok(vd_image_pread(img, bytes, sizeof(bytes), 0, &e), &e);
+	vd_image_abort(img);
+	return memcmp(bytes, m->bytes, sizeof(bytes));
+}
+
+static bool is_luks(struct vd_host *host, const struct variant *v, const struct model *m)
 {
 	struct vd_open_opts o = disk_open_opts(v->format, VD_OPEN_METADATA | VD_OPEN_FILES);
 	struct vd_info info = { .struct_size = sizeof(info) };
 	struct vd_image *img = NULL;
 	struct vd_error e;
 
+	if (kind->header)
+		return is_noise(host, v, m);
 	if (v->format == &vd_format_raw)
 		o.format = NULL;
 	expect_ok(vd_image_open_on(host, NULL, "d", &o, &img, &e), &e);
@@ -113,6 +145,7 @@ static struct vd_image *open_it(const struct variant *v, struct vd_host *host, c
 
 	if (v->format == &vd_format_raw && encrypted)
 		o.format = "luks";
+	o.header = encrypted ? kind->header : NULL;
 	o.keys = keys;
 	o.n_keys = 2;
 	o.snapshot = snapshot;
@@ -122,7 +155,7 @@ static struct vd_image *open_it(const struct variant *v, struct vd_host *host, c
 
 static void expect_disk(const struct variant *v, struct vd_host *host, const struct model *m, const char *what)
 {
-	bool encrypted = is_luks(host, v);
+	bool encrypted = is_luks(host, v, m);
 	struct vd_image *img = open_it(v, host, NULL, encrypted);
 	uint8_t *bytes = malloc(m->size);
 	struct vd_error e;
@@ -203,7 +236,7 @@ static void check_state(const struct variant *v, const struct act *act, const st
 	struct vd_error e;
 	int r;
 
-	snprintf(what, sizeof(what), "%s, %s, crash after %zu events, variant %u, %s", v->name, act->name, c->cut, c->variant,
+	snprintf(what, sizeof(what), "%s, %s, crash after %zu events, variant %u, %s", kind->name, act->name, c->cut, c->variant,
 		 back ? "reverted" : "resumed");
 	if (!is_half_way(v, c->host)) {
 		seen->whole++;
@@ -222,7 +255,10 @@ static void check_state(const struct variant *v, const struct act *act, const st
 	expect_disk(v, c->host, m, what);
 	if (!back && act->act == VD_INPLACE_ENCRYPT)
 		expect_no_mark(c->host, what);
-	assert_true(is_luks(c->host, v) == (back ? act->act != VD_INPLACE_ENCRYPT : act->act != VD_INPLACE_DECRYPT));
+	assert_true(is_luks(c->host, v, m) == (back ? act->act != VD_INPLACE_ENCRYPT : act->act != VD_INPLACE_DECRYPT));
+	/* A disk that was never encrypted has no header left. */
+	if (kind->header)
+		assert_true(c->host->exists(c->host, kind->header) == !(back && act->act == VD_INPLACE_ENCRYPT));
 }
 
 static void check_states(const struct variant *v, const struct act *act, struct vd_record *record, const struct model *m)
@@ -242,7 +278,7 @@ static void check_states(const struct variant *v, const struct act *act, struct 
 		check_state(v, act, &c, i, m, &seen);
 		vd_mem_host_free(c.host);
 	}
-	print_message("# %s, %s: %zu of %zu states: %zu whole, %zu resumed, %zu reverted, %zu too late for that\n", v->name, act->name,
+	print_message("# %s, %s: %zu of %zu states: %zu whole, %zu resumed, %zu reverted, %zu too late for that\n", kind->name, act->name,
 		      wanted, all, seen.whole, seen.resumed, seen.reverted, seen.too_late);
 	assert_true(seen.whole && seen.resumed + seen.too_late && seen.reverted);
 }
@@ -253,22 +289,24 @@ static void crash_is_resumed_or_reverted(void **state)
 	const char *only = getenv("VD_CRASH_KIND");
 
 	for (size_t i = 0; i < N_KINDS; i++) {
-		const struct variant *v = variant_named(kinds[i]);
+		const struct variant *v = variant_named(kinds[i].variant);
 		struct vd_key *const keys[] = { old_key };
-		struct vd_inplace_opts o = opts_of(v, act, keys);
 		struct vd_inplace_report report = { .struct_size = sizeof(report) };
+		struct vd_inplace_opts o;
 		struct vd_record *record;
 		struct vd_error e;
 		struct model m;
 
-		if (only && strcmp(only, v->name))
+		if (only && strcmp(only, kinds[i].name))
 			continue;
+		kind = &kinds[i];
+		o = opts_of(v, act, keys);
 		assert_int_equal(disks_start(NULL), 0);
 		model_init(&m, v->size, i + 1);
 		prepare(v, act, &m);
 		assert_int_equal(vd_record_new(disks.mem, &record, NULL), 0);
 		expect_ok(vd_inplace_run_on(vd_record_host(record), "d", (enum vd_inplace_run)act->act, &o, NULL, &report, &e), &e);
-		expect_disk(v, disks.mem, &m, v->name);
+		expect_disk(v, disks.mem, &m, kind->name);
 		check_states(v, act, record, &m);
 		vd_record_free(record);
 		model_free(&m);

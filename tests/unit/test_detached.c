@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/core/inplace.h"
 #include "libvdisk/core/keysrc.h"
 #include "tests/support/disks.h"
 #include "tests/support/tempdir.h"
@@ -422,6 +423,154 @@ static void backup_of_a_container_opens_it_as_its_header(void **state)
 	expect_file_opens("backup");
 }
 
+/* ---- converted in place ---------------------------------------------------------------------------------- */
+
+static struct vd_inplace_opts inplace_opts(const char *header)
+{
+	return (struct vd_inplace_opts){
+		.struct_size = sizeof(struct vd_inplace_opts), .format = "raw", .keys = &key, .n_keys = 1, .new_key = key, .kdf = cheap[VD_LUKS1],
+		.header = header,
+	};
+}
+
+static int convert(enum vd_inplace_run what, const struct vd_inplace_opts *o, const struct vd_job *job, struct vd_error *e)
+{
+	struct vd_inplace_report report = { .struct_size = sizeof(report) };
+
+	return vd_inplace_run_on(disks.mem, "d", what, o, job, &report, e);
+}
+
+#define ENCRYPT ((enum vd_inplace_run)VD_INPLACE_ENCRYPT)
+#define DECRYPT ((enum vd_inplace_run)VD_INPLACE_DECRYPT)
+#define REKEY ((enum vd_inplace_run)VD_INPLACE_REKEY)
+
+static int stop(void *ctx, const struct vd_progress *p)
+{
+	(void)ctx;
+	return p->done > 0 && !strcmp(p->phase, "rekey");
+}
+
+/* A disk whose header is "h", on its way to another volume key. */
+static void stop_rekey_half_way(void)
+{
+	struct vd_job job = { .struct_size = sizeof(job), .progress = stop };
+	struct vd_inplace_opts o = inplace_opts("h");
+	struct vd_create_opts c = create_opts("raw", VD_LUKS1);
+	struct vd_error e;
+
+	make(disks.mem, &c);
+	expect_failure(convert(REKEY, &o, &job, &e), VD_EHALFWAY, &e, "stopped");
+	assert_non_null(strstr(e.hint, "vdisk resume --header h d"));
+}
+
+static void it_goes_on_with_its_header_named_and_no_other(void **state)
+{
+	struct vd_inplace_opts o = inplace_opts(NULL);
+	struct vd_open_opts open = open_opts("raw", 0);
+	uint64_t len;
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	stop_rekey_half_way();
+	vd_auto_free uint8_t *before = bytes_of("h", &len);
+
+	expect_failure(convert(VD_INPLACE_RESUME, &o, NULL, &e), VD_EARG, &e, "which is not named");
+	expect_failure(convert(VD_INPLACE_REVERT, &o, NULL, &e), VD_EARG, &e, "which is not named");
+	expect_ok(vd_mem_put(disks.mem, "other", "precious", 8, &e), &e);
+	o.header = "other";
+	expect_failure(convert(VD_INPLACE_RESUME, &o, NULL, &e), VD_EEXIST, &e, "not the header of this disk");
+	expect_same_file("other", (const uint8_t *)"precious", 8);
+	expect_same_file("h", before, len);
+	o.header = "h";
+	expect_ok(convert(VD_INPLACE_RESUME, &o, NULL, &e), &e);
+	img = open_it(&open);
+	disk_expect(img, 0, SIZE, BYTE);
+	disk_close(img);
+}
+
+static void lost_header_is_written_where_a_name_is_free(void **state)
+{
+	struct vd_inplace_opts o = inplace_opts("free");
+	struct vd_open_opts open = open_opts("raw", 0);
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	stop_rekey_half_way();
+	expect_ok(disks.mem->unlink(disks.mem, "h", &e), &e);
+	expect_ok(convert(VD_INPLACE_RESUME, &o, NULL, &e), &e);
+	open.header = "free";
+	img = open_it(&open);
+	disk_expect(img, 0, SIZE, BYTE);
+	disk_close(img);
+}
+
+static void turned_back_it_has_touched_no_header(void **state)
+{
+	struct vd_inplace_opts o = inplace_opts("h");
+	struct vd_open_opts open = open_opts("raw", 0);
+	struct vd_image *img;
+	struct vd_error e;
+	uint64_t len;
+
+	(void)state;
+	stop_rekey_half_way();
+	vd_auto_free uint8_t *before = bytes_of("h", &len);
+
+	expect_ok(convert(VD_INPLACE_REVERT, &o, NULL, &e), &e);
+	expect_same_file("h", before, len);
+	img = open_it(&open);
+	disk_expect(img, 0, SIZE, BYTE);
+	disk_close(img);
+}
+
+static void new_header_takes_no_name_that_is_taken(void **state)
+{
+	struct vd_inplace_opts o = inplace_opts("h");
+	struct vd_error e;
+
+	(void)state;
+	disk_put_raw("d", SIZE, BYTE);
+	expect_ok(vd_mem_put(disks.mem, "h", "precious", 8, &e), &e);
+	expect_failure(convert(ENCRYPT, &o, NULL, &e), VD_EEXIST, &e, "may be the header of this disk, or another");
+	expect_same_file("h", (const uint8_t *)"precious", 8);
+	assert_false(disks.mem->exists(disks.mem, "d.vdisk-journal"));
+}
+
+static void header_that_is_in_the_disk_takes_no_other(void **state)
+{
+	struct vd_create_opts c = create_opts("raw", VD_LUKS1);
+	struct vd_inplace_opts o = inplace_opts("h");
+	struct vd_error e;
+	uint64_t len;
+
+	(void)state;
+	c.header = NULL;
+	make(disks.mem, &c);
+	vd_auto_free uint8_t *image = bytes_of("d", &len);
+
+	expect_ok(vd_mem_put(disks.mem, "h", image, 2 * MIB, &e), &e);
+	expect_failure(convert(DECRYPT, &o, NULL, &e), VD_EARG, &e, "LUKS header of its own");
+	memset(image, 0, 4096);
+	expect_ok(vd_mem_put(disks.mem, "d", image, len, &e), &e);
+	expect_failure(convert(DECRYPT, &o, NULL, &e), VD_EUNSUPPORTED, &e, "of a disk that begins at 2097152");
+}
+
+static void qcow2_is_not_converted_with_a_header_file(void **state)
+{
+	struct vd_create_opts c = create_opts("qcow2", VD_LUKS1);
+	struct vd_inplace_opts o = inplace_opts("h");
+	struct vd_error e;
+
+	(void)state;
+	c.header = NULL;
+	c.key = NULL;
+	make(disks.mem, &c);
+	o.format = "qcow2";
+	expect_failure(convert(ENCRYPT, &o, NULL, &e), VD_EUNSUPPORTED, &e, "keeps its LUKS header in the image");
+}
+
 #define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, disks_start, disks_stop)
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, vd_tempdir_enter, vd_tempdir_leave)
 
@@ -442,11 +591,18 @@ int main(void)
 		ON_DISKS(payload_past_the_end_is_refused),
 		cmocka_unit_test(keys_change_in_the_header_file_alone),
 		ON_DISKS(payload_is_written_with_a_header_that_others_read),
+		ON_DISKS(it_goes_on_with_its_header_named_and_no_other),
+		ON_DISKS(lost_header_is_written_where_a_name_is_free),
+		ON_DISKS(turned_back_it_has_touched_no_header),
+		ON_DISKS(new_header_takes_no_name_that_is_taken),
+		ON_DISKS(header_that_is_in_the_disk_takes_no_other),
+		ON_DISKS(qcow2_is_not_converted_with_a_header_file),
 		IN_FOLDER(backup_is_a_header_itself_and_goes_back),
 		IN_FOLDER(backup_of_a_container_opens_it_as_its_header),
 	};
 	int r;
 
+	vd_mover_batch = 64 << 10;
 	if (vd_key_from_bytes("secret", 6, &key, NULL) < 0 || vd_key_from_bytes("other", 5, &other_key, NULL) < 0)
 		return 1;
 	r = cmocka_run_group_tests_name("detached", tests, NULL, NULL);
