@@ -125,6 +125,7 @@ const struct vd_format vd_format_vmdk = {
 	.check_parent = vd_vmdk_check_parent,
 	.close = vmdk_close,
 	.describe = vmdk_describe,
+	.vet = vd_vmdk_vet,
 	.info = vmdk_info,
 	.begin_write = vd_vmdk_begin_write,
 	.end_write = vd_vmdk_end_write,

@@ -112,6 +112,8 @@ struct vd_vmdk_descriptor {
 	bool has_cid;
 	struct vd_vmdk_span cid_in, parent_cid_in, create_type_in, hint_in;
 	char *create_type;              /* NULL: not said */
+	char *outside;                  /* a value that names a file, of a key that means nothing here; NULL: there is none */
+	size_t unknown_line;            /* the number of a line that is no comment, pair or extent; 0: there is none */
 	char *encoding, *parent_hint, *change_track, *adapter_type, *hardware;
 	struct vd_vmdk_line *lines;
 	size_t n_lines;
@@ -255,6 +257,9 @@ int vd_vmdk_publish(void *st, struct vd_resv *v, struct vd_error *e);
 void vd_vmdk_cancel(void *st, struct vd_resv *v);
 int vd_vmdk_freed(void *st, const struct vd_range *range, struct vd_error *e);
 int vd_vmdk_punch(void *st, uint64_t off, uint64_t len, enum vd_punch_mode mode, uint64_t *done, struct vd_error *e);
+
+/* vmdk_vet.c */
+int vd_vmdk_vet(const void *st, const struct vd_vetting *v);
 
 /* vmdk_chain.c: children and parents, which know each other by their CIDs. */
 int vd_vmdk_check_parent(void *st, const void *parent, struct vd_error *e);

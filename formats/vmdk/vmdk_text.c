@@ -341,6 +341,14 @@ static int refuse_encrypted(struct vd_error *e)
 	return vd_hint(e, VD_EUNSUPPORTED, "decrypt the virtual machine with the VMware product that encrypted it, then try again");
 }
 
+/* Paths, and keys of VMware's that hold names alone. */
+static bool names_file(struct vd_bytes key, struct vd_bytes value)
+{
+	if (is_word(key, "ddb.sidecars") || is_word(key, "ddb.nativeParentHint"))
+		return value.len;
+	return memchr(value.p, '/', value.len) || memchr(value.p, '\\', value.len);
+}
+
 static int take_pair(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct vd_bytes key, struct vd_bytes value,
 		     struct vd_error *e)
 {
@@ -368,7 +376,7 @@ static int take_pair(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct 
 			*texts[i].in = span_of(text, value);
 			return set_text(texts[i].to, d->encoding, value, e);
 		}
-	return 0;
+	return !d->outside && names_file(key, value) ? set_text(&d->outside, d->encoding, value, e) : 0;
 }
 
 /* Before all else, because names may come before it. */
@@ -400,8 +408,11 @@ int vd_vmdk_descriptor_parse(struct vd_bytes text, struct vd_vmdk_descriptor *d,
 			r = add_extent(d, text, line, number, e);
 			if (r == 0)
 				d->lines[d->n_lines - 1].line = (struct vd_vmdk_span){ line.p - text.p, rest.p - line.p };
-		} else if (split(line, &key, &value))
+		} else if (split(line, &key, &value)) {
 			r = take_pair(d, text, key, value, e);
+		} else if (!d->unknown_line) {
+			d->unknown_line = number;
+		}
 	}
 	if (r == 0 && !d->version)
 		r = vd_fail(e, VD_ECORRUPT, "the descriptor says no version: it is damaged, or encrypted by VMware");
@@ -413,6 +424,7 @@ void vd_vmdk_descriptor_fini(struct vd_vmdk_descriptor *d)
 	for (size_t i = 0; i < d->n_lines; i++)
 		free(d->lines[i].file);
 	free(d->lines);
+	free(d->outside);
 	free(d->create_type);
 	free(d->encoding);
 	free(d->parent_hint);

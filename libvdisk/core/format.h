@@ -273,6 +273,12 @@ struct vd_incoming_ops {
 	int (*take)(void *st, struct vd_run *r, uint8_t *buf, struct vd_error *e);
 };
 
+/* For images from outside: what is risky of one that open() takes. found() returns another value than 0 to stop. */
+struct vd_vetting {
+	void *ctx;
+	int (*found)(void *ctx, enum vd_risk risk, const char *what);
+};
+
 struct vd_format {
 	const char *name;
 	const char *alias;              /* what peers call it, if they call it otherwise */
@@ -293,6 +299,8 @@ struct vd_format {
 	/* Accepts a half-opened state. */
 	void (*close)(void *st);
 	void (*describe)(const void *st, struct vd_format_info *i);
+	/* Beside a backing file and other files of the set, which the core tells: what names a file, or misleads some reader. May be NULL. */
+	int (*vet)(const void *st, const struct vd_vetting *v);
 	/* Fills the format's own fields of the public info; the core has done the rest. May be NULL. */
 	void (*info)(const void *st, struct vd_info *i);
 

@@ -120,8 +120,14 @@ static int judge_references(struct inspect *in, const struct vd_image *img)
 	return r;
 }
 
+static int found_by_driver(void *ctx, enum vd_risk risk, const char *what)
+{
+	return found(ctx, risk, "%s", what);
+}
+
 static int judge_image(struct inspect *in, const struct vd_image *img)
 {
+	const struct vd_vetting v = { in, found_by_driver };
 	uint64_t max = in->opts ? in->opts->max_size : 0;
 	int r = judge_references(in, img);
 
@@ -129,6 +135,8 @@ static int judge_image(struct inspect *in, const struct vd_image *img)
 	in->result->encryption = img->layer.encryption;
 	in->result->luks_version = img->layer.luks.version;
 	in->result->is_encryption_unknown = img->content_is_unknown;
+	if (r == 0 && img->format->vet)
+		r = img->format->vet(img->state, &v);
 	if (r == 0 && max && img->size > max)
 		r = found(in, VD_RISK_SIZE, "its disk has %llu bytes, more than the %llu that are allowed",
 			  (unsigned long long)img->size, (unsigned long long)max);
