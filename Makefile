@@ -157,7 +157,8 @@ check-run: all lint $(UNIT_BIN) $(PROG_BIN) $(REPLAY_BIN)
 
 # The long forms: every crash state, more of all that is random with seeds that change by the day, fuzzing. Some hours.
 NIGHT = VD_TEST_SECONDS=$${VD_TEST_SECONDS:-36000} VD_RANDOM_SEED=$${VD_RANDOM_SEED:-$$(date +%Y%m%d)} \
-        VD_RANDOM_OPS=$${VD_RANDOM_OPS:-5000} VD_CRASH_STATES=$${VD_CRASH_STATES:-0} VD_KILL_ROUNDS=$${VD_KILL_ROUNDS:-200}
+        VD_RANDOM_OPS=$${VD_RANDOM_OPS:-5000} VD_CRASH_STATES=$${VD_CRASH_STATES:-0} VD_KILL_ROUNDS=$${VD_KILL_ROUNDS:-200} \
+        VD_CRASH_RANDOM=$${VD_CRASH_RANDOM:-10} VD_CRASH_FAULTS=$${VD_CRASH_FAULTS:-5000} VD_INPLACE_KILLS=$${VD_INPLACE_KILLS:-50} VD_INPLACE_MIB=$${VD_INPLACE_MIB:-1024}
 nightly: deps
 	@$(MAKE) --no-print-directory nightly-run
 nightly-run: FUZZ_SECONDS = 1800

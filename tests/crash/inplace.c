@@ -5,10 +5,13 @@
  * byte of the host's files shows what was planted in the disk, or behind the data in what is nobody's.
  *
  * VD_CRASH_STATES: how many states of each conversion, drawn evenly from all; 0: all. VD_CRASH_RANDOM: how many random ones
- * at each cut there are among these, by VD_RANDOM_SEED.
+ * at each cut there are among these, by VD_RANDOM_SEED. VD_CRASH_FAULTS: how many operations, and allocations, of each kind
+ * fail, one at a time; after that, too, an image is whole or goes on to the same bytes.
  */
+#include <errno.h>
 #include <stdio.h>
 
+#include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
 #include "libvdisk/core/inplace.h"
 #include "tests/support/tempdir.h"
@@ -314,9 +317,89 @@ static void crash_is_resumed_or_reverted(void **state)
 	}
 }
 
+/* ---- failures ------------------------------------------------------------------------------------------- */
+
+#define FAULTS (VD_OP_READ | VD_OP_WRITE | VD_OP_FLUSH | VD_OP_TRUNCATE | VD_OP_OPEN | VD_OP_RENAME | VD_OP_UNLINK)
+#define N_FAULTS 25             /* of each kind */
+
+static int encrypt_on(const struct variant *v, struct vd_host *host, struct vd_error *e)
+{
+	struct vd_inplace_report report = { .struct_size = sizeof(report) };
+	struct vd_inplace_opts o = opts_of(v, &acts[0], NULL);
+
+	return vd_inplace_run_on(host, "d", (enum vd_inplace_run)VD_INPLACE_ENCRYPT, &o, NULL, &report, e);
+}
+
+/* It is whole, with no journal beside it, or goes on to the same bytes. */
+static void expect_survived(const struct variant *v, struct vd_host *host, const struct model *m, int r, const char *what)
+{
+	struct vd_error e;
+
+	if (is_half_way(v, host)) {
+		r = go_on(v, host, false, &e);
+		if (r < 0)
+			fail_msg("%s: %s; %s", what, e.message, e.hint);
+		expect_no_mark(host, what);
+	} else if (r == 0 || !is_luks(host, v)) {
+		if (host->exists(host, "d" VD_JOURNAL_SUFFIX) || host->exists(host, "d" VD_JOURNAL_SUFFIX ".vdisk-partial"))
+			fail_msg("%s: it is whole, and its journal is still there", what);
+	}
+	expect_disk(v, host, m, what);
+}
+
+/* The nth operation, or with `memory` allocation, fails; false: there are no so many. */
+static bool fail_nth(const struct variant *v, const struct model *m, uint64_t nth, bool memory)
+{
+	struct vd_fault_plan plan = { .kinds = FAULTS, .nth = nth, .err = nth % 2 ? EIO : ENOSPC, .half_done = nth % 3 == 0 };
+	struct vd_host *host = disks_clone();
+	struct vd_fault *fault = NULL;
+	char what[128];
+	struct vd_error e;
+	bool fired;
+	int r;
+
+	assert_int_equal(vd_fault_new(host, &fault, &e), 0);
+	vd_fault_arm(fault, memory ? NULL : &plan);
+	if (memory)
+		vd_alloc_fail_after((long)nth);
+	r = encrypt_on(v, vd_fault_host(fault), &e);
+	fired = memory ? vd_alloc_fail_after(-1) < 0 : vd_fault_fired(fault);
+	vd_fault_free(fault);
+	snprintf(what, sizeof(what), "%s, %s %llu fails", v->name, memory ? "allocation" : "operation", (unsigned long long)nth);
+	expect_survived(v, host, m, r, what);
+	vd_mem_host_free(host);
+	return fired;
+}
+
+static void failure_is_survived(void **state)
+{
+	bool memory = *state;
+	const char *only = getenv("VD_CRASH_KIND");
+	uint64_t n_faults = setting("VD_CRASH_FAULTS", N_FAULTS);
+
+	for (size_t i = 0; i < N_KINDS; i++) {
+		const struct variant *v = variant_named(kinds[i]);
+		uint64_t last = 1, nth;
+		struct model m;
+
+		if (only && strcmp(only, v->name))
+			continue;
+		assert_int_equal(disks_start(NULL), 0);
+		model_init(&m, v->size, i + 1);
+		prepare(v, &acts[0], &m);
+		while (fail_nth(v, &m, last, memory))
+			last *= 2;
+		for (nth = 1; nth < last; nth += 1 + last / n_faults)
+			fail_nth(v, &m, nth, memory);
+		print_message("# %s: up to %llu failures\n", v->name, (unsigned long long)last);
+		model_free(&m);
+		assert_int_equal(disks_stop(NULL), 0);
+	}
+}
+
 int main(void)
 {
-	struct CMUnitTest tests[N_ACTS];
+	struct CMUnitTest tests[N_ACTS + 2];
 	void *folder;
 	int r;
 
@@ -326,7 +409,9 @@ int main(void)
 		return 1;
 	for (size_t i = 0; i < N_ACTS; i++)
 		tests[i] = (struct CMUnitTest){ acts[i].name, crash_is_resumed_or_reverted, NULL, NULL, (void *)&acts[i] };
-	r = _cmocka_run_group_tests("crash while an image is converted in place", tests, N_ACTS, NULL, NULL);
+	tests[N_ACTS] = (struct CMUnitTest){ "failing operation", failure_is_survived, NULL, NULL, NULL };
+	tests[N_ACTS + 1] = (struct CMUnitTest){ "failing allocation", failure_is_survived, NULL, NULL, &old_key };
+	r = _cmocka_run_group_tests("crash while an image is converted in place", tests, N_ACTS + 2, NULL, NULL);
 	vd_key_free(old_key);
 	vd_key_free(new_key);
 	return vd_tempdir_leave(&folder) < 0 ? 1 : r;
