@@ -111,6 +111,9 @@ int vd_vhd_footer_read(struct vd_vhd *s, struct vd_io *io, uint64_t file_size, s
 		return vd_hint(e, VD_ECORRUPT, "a fixed disk that lost its end can be read with -f raw");
 	}
 	s->size = vd_vhd_disk_size(&s->f);
+	/* Some round the geometry up: it means nothing where the file holds less than it says, but all of the current size. */
+	if (vd_vhd_is_fixed(s) && s->size > s->footer_off && s->f.current_size <= s->footer_off)
+		s->size = s->f.current_size;
 	vd_guid_show(s->f.id, false, s->id);
 	r = judge_footer(s, s->has_tail ? s->footer_off : 0, e);
 	if (r == 0 && vd_vhd_is_fixed(s) && s->size > s->footer_off)

@@ -77,6 +77,8 @@ static void the_size_follows_the_creator(void **state)
 		{ "vpc ", 0x00c80401, true }, { "qemu", 0x00c80401, true }, { "win ", 0x00c80401, false },
 		{ "qem2", 0x00c80401, false }, { "d2v\0", 0x00c80401, false }, { "vbox", 0x00c80401, false },
 		{ "tap\0", 0x00c80401, false }, { "vpc ", 0xffff10ff, false }, { "vpc ", 0, false },
+		/* More than the file holds. */
+		{ "vpc ", 0xffff0401, false },
 	};
 	struct vd_image *img;
 
