@@ -45,7 +45,7 @@ endif
 ifeq ($(filter gpgme,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
-TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c))
+TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c) tools/keyhelpers/base64.c)
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.
 HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault) \
              $(if $(filter tss2-esys,$(HELPER_PKGS)),vdisk-key-tpm2) $(if $(filter p11-kit-1,$(HELPER_PKGS)),vdisk-key-pkcs11)
@@ -132,9 +132,9 @@ $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LIBS) $(TEST_LIBS)
 # The option tables are tested where they are.
-$(B)/tests/unit/test_opts.o: INC = -Ilibvdisk/include -Itools
-$(B)/tests/unit/test_opts: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
-$(B)/tests/unit/test_opts: TEST_LIBS += $(TOOL_LIBS)
+$(B)/tests/unit/test_opts.o $(B)/tests/unit/test_certificate.o: INC = -Ilibvdisk/include -Itools -I.
+$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
+$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate: TEST_LIBS += $(TOOL_LIBS)
 # So are the programs for --key-command.
 $(B)/tests/unit/test_keyprotocol.o: INC = -I. -Itools
 $(B)/tests/unit/test_keyprotocol: $(call obj,tools/keyhelpers/protocol.c tools/keyhelpers/base64.c)
@@ -229,7 +229,7 @@ dist:
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
-        mandoc python3 git \
+        mandoc python3 git openssh-client \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc
 deps:

@@ -9,6 +9,7 @@
 #include "exit.h"
 #include "fail.h"
 #include "json.h"
+#include "ledger/certificate.h"
 #include "progress.h"
 #include "signals.h"
 #include "sizes.h"
@@ -76,8 +77,19 @@ static const struct opt work[] = {
 };
 static const struct opt_group work_group = { "Work", work };
 
+static const struct opt paper[] = {
+	{ .name = "certificate", .kind = OPT_TEXT, .where = WHERE(wipe.certificate), .arg = "FILE",
+	  .help = "write a signed certificate, and FILE.sig; of a wipe that fails an incident record" },
+	{ .name = "sign-key", .kind = OPT_TEXT, .where = WHERE(cert.sign_key), .arg = "KEY",
+	  .help = "what signs it: a private key file, or a public one whose key ssh-agent has" },
+	{ .name = "operator", .kind = OPT_TEXT, .where = WHERE(wipe.person), .arg = "NAME", .help = "who is responsible, for the certificate" },
+	{ 0 },
+};
+static const struct opt_group paper_group = { "Certificate", paper };
+
 static const struct opt_group *const groups[] = {
-	&what_group, &opts_format, &opts_header, &how_group, &work_group, &opts_progress, &opts_output_form, &opts_speech, NULL,
+	&what_group, &opts_format, &opts_header, &how_group, &work_group, &paper_group, &opts_progress, &opts_output_form, &opts_speech,
+	NULL,
 };
 
 static const char *const examples[] = {
@@ -339,6 +351,38 @@ static int resume(struct settings *s, struct wipe_run *run, struct vd_error *e)
 	return wipe(s, run, e);
 }
 
+/* Before anything is wiped: what is to be signed afterwards can be signed, and has a place. */
+static int prepare_paper(const struct settings *s, struct signer *signer, struct vd_error *e)
+{
+	int r;
+
+	if (!s->wipe.certificate)
+		return s->cert.sign_key || s->wipe.person ? fail(e, VD_EARG, "--sign-key and --operator go with --certificate=FILE") : 0;
+	if (!s->cert.sign_key) {
+		fail(e, VD_EARG, "--certificate: --sign-key KEY says with which key it is signed");
+		return fail_hint(e, VD_EARG, "vdisk cert keygen KEY makes one");
+	}
+	r = certificate_judge_place(s->wipe.certificate, e);
+	return r == 0 ? signer_open(s->cert.sign_key, signer, e) : r;
+}
+
+static int write_paper(const struct settings *s, const struct wipe_run *run, const struct signer *signer, struct vd_error *e)
+{
+	const char *path = s->wipe.certificate;
+	struct json_object *record = json_new();
+	bool is_incident = false;
+	int r;
+
+	wipe_record_to_json(&run->rec, run->key, record);
+	r = certificate_write(path, record, s->wipe.person, signer, &is_incident, e);
+	json_object_put(record);
+	if (r < 0)
+		return fail_hint(e, r, "the wipe has ended, and only this paper is missing: what was printed is its record");
+	if (!ui_is_json())
+		ui_summary("%s: %s; %s.sig: its signature", path, is_incident ? "an incident record, no certificate" : "certificate", path);
+	return 0;
+}
+
 static int refuse_unfinished(const struct wipe_run *run, struct vd_error *e)
 {
 	struct stat st;
@@ -352,9 +396,12 @@ static int refuse_unfinished(const struct wipe_run *run, struct vd_error *e)
 static int run(struct settings *s, struct vd_error *e)
 {
 	struct wipe_run w = { 0 };
+	struct signer signer = { 0 };
 	char state[PATH_MAX];
-	int r = 0;
+	int r = prepare_paper(s, &signer, e), written = 0;
 
+	if (r < 0)
+		return r;
 	state_path(s, state);
 	w.state = state[0] && !is_partial(s) ? state : NULL;
 	if (s->wipe.resume && (s->wipe.dry_run || s->wipe.confirm || s->wipe.profile || s->wipe.verify || s->wipe.crypto_erase ||
@@ -366,8 +413,11 @@ static int run(struct settings *s, struct vd_error *e)
 		r = refuse_unfinished(&w, e);
 	if (r == 0 && !s->wipe.resume)
 		r = begin(s, &w, e);
+	if (r >= 0 && s->wipe.certificate && !s->wipe.dry_run)
+		written = write_paper(s, &w, &signer, e);
+	signer_close(&signer);
 	wipe_record_free(&w.rec);
-	return r;
+	return written < 0 ? written : r;
 }
 
 const struct verb verb_wipe = {

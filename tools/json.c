@@ -45,6 +45,20 @@ static size_t utf8_len(const unsigned char *p)
 	return 0;
 }
 
+bool json_is_utf8(const char *text, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)text, *end = p + n;
+
+	while (p < end) {
+		size_t len = utf8_len(p);
+
+		if (!len || len > (size_t)(end - p))
+			return false;
+		p += len;
+	}
+	return true;
+}
+
 struct json_object *json_text(const char *text)
 {
 	const unsigned char *p = (const unsigned char *)text;

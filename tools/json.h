@@ -9,6 +9,8 @@
 #include <stdio.h>
 
 struct json_object *json_new(void);
+/* Whether all n bytes are UTF-8; a NUL stands after them. */
+bool json_is_utf8(const char *text, size_t n);
 /* Bytes that are no UTF-8 (file names may hold any) become U+FFFD. */
 struct json_object *json_text(const char *text);
 

@@ -37,6 +37,7 @@ static const struct verb *const verbs[] = {
 	&verb_flatten,
 	&verb_commit,
 	&verb_wipe,
+	&verb_cert,
 	NULL,
 };
 

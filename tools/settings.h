@@ -71,9 +71,17 @@ struct wipe_settings {
 	bool free;                      /* only what is nobody's in an image */
 	const char *snapshot;           /* only this one in it, and what is nobody's */
 	bool dry_run, keep_backing, resume, unlink, publish_key, crypto_erase, was_encrypted;
-	const char *confirm, *profile, *verify, *state;
+	const char *confirm, *profile, *verify, *state, *certificate, *person;
 	int accept;                     /* enum wipe_grade */
 	uint64_t depth;                 /* requests at a time on one device */
+};
+
+/* cert */
+struct cert_settings {
+	const char *allowed_signers, *signer, *public_key, *signature;
+	const char *sign_key, *comment;
+	const char *html;
+	int lang;                       /* enum sheet_lang */
 };
 
 struct settings {
@@ -117,6 +125,7 @@ struct settings {
 	bool compress;
 
 	struct wipe_settings wipe;
+	struct cert_settings cert;
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */

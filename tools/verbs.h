@@ -28,5 +28,6 @@ extern const struct verb verb_commit;
 extern const struct verb verb_measure;
 extern const struct verb verb_check;
 extern const struct verb verb_wipe;
+extern const struct verb verb_cert;
 
 #endif
