@@ -340,7 +340,7 @@ static void expect_survived(const struct variant *v, struct vd_host *host, const
 		if (r < 0)
 			fail_msg("%s: %s; %s", what, e.message, e.hint);
 		expect_no_mark(host, what);
-	} else if (r == 0 || !is_luks(host, v)) {
+	} else if (r == 0 || !is_luks(host, v, m)) {
 		if (host->exists(host, "d" VD_JOURNAL_SUFFIX) || host->exists(host, "d" VD_JOURNAL_SUFFIX ".vdisk-partial"))
 			fail_msg("%s: it is whole, and its journal is still there", what);
 	}
@@ -365,7 +365,7 @@ static bool fail_nth(const struct variant *v, const struct model *m, uint64_t nt
 	r = encrypt_on(v, vd_fault_host(fault), &e);
 	fired = memory ? vd_alloc_fail_after(-1) < 0 : vd_fault_fired(fault);
 	vd_fault_free(fault);
-	snprintf(what, sizeof(what), "%s, %s %llu fails", v->name, memory ? "allocation" : "operation", (unsigned long long)nth);
+	snprintf(what, sizeof(what), "%s, %s %llu fails", kind->name, memory ? "allocation" : "operation", (unsigned long long)nth);
 	expect_survived(v, host, m, r, what);
 	vd_mem_host_free(host);
 	return fired;
@@ -378,12 +378,13 @@ static void failure_is_survived(void **state)
 	uint64_t n_faults = setting("VD_CRASH_FAULTS", N_FAULTS);
 
 	for (size_t i = 0; i < N_KINDS; i++) {
-		const struct variant *v = variant_named(kinds[i]);
+		const struct variant *v = variant_named(kinds[i].variant);
 		uint64_t last = 1, nth;
 		struct model m;
 
-		if (only && strcmp(only, v->name))
+		if (only && strcmp(only, kinds[i].name))
 			continue;
+		kind = &kinds[i];
 		assert_int_equal(disks_start(NULL), 0);
 		model_init(&m, v->size, i + 1);
 		prepare(v, &acts[0], &m);
@@ -391,7 +392,7 @@ static void failure_is_survived(void **state)
 			last *= 2;
 		for (nth = 1; nth < last; nth += 1 + last / n_faults)
 			fail_nth(v, &m, nth, memory);
-		print_message("# %s: up to %llu failures\n", v->name, (unsigned long long)last);
+		print_message("# %s: up to %llu failures\n", kind->name, (unsigned long long)last);
 		model_free(&m);
 		assert_int_equal(disks_stop(NULL), 0);
 	}
