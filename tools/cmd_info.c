@@ -31,6 +31,7 @@ struct reference {
 };
 
 struct facts {
+	struct vd_image *img;
 	const struct settings *s;
 	struct vd_info info;
 	struct reference backing, data_file;
@@ -151,6 +152,25 @@ static void print_qcow2(const struct vd_info *i)
 		fact("bitmaps:", "%u", i->n_bitmaps);
 }
 
+#define PARTS_MAX 32            /* for people; JSON has them all */
+
+static void print_parts(const struct facts *f)
+{
+	struct vd_part p = { .struct_size = sizeof(p) };
+
+	if (!f->info.n_extents)
+		return;
+	fact("extents:", "%u", f->info.n_extents);
+	for (uint32_t i = 0; i < f->info.n_extents && i < PARTS_MAX && vd_image_part(f->img, i, &p, NULL) == 0; i++) {
+		char label[24];
+
+		snprintf(label, sizeof(label), "extent %u:", i);
+		fact(label, "%s %s, %s%s%s", p.access, p.kind, size_show((double)p.size).s, p.name ? ", " : "", p.name ? p.name : "");
+	}
+	if (f->info.n_extents > PARTS_MAX)
+		fact("", "and %u more: --output=json has them all", f->info.n_extents - PARTS_MAX);
+}
+
 static void print_human(const struct facts *f)
 {
 	const struct vd_info *i = &f->info;
@@ -168,8 +188,7 @@ static void print_human(const struct facts *f)
 		fact("parent id:", "%s", i->parent_id);
 	if (i->disk_id)
 		fact("disk id:", "%s", i->disk_id);
-	if (i->n_extents)
-		fact("extents:", "%u", i->n_extents);
+	print_parts(f);
 	if (i->change_track)
 		fact("changed blocks:", "recorded in %s", i->change_track);
 	print_qcow2(i);
@@ -232,15 +251,35 @@ static void put_qcow2(struct json_object *data, const struct vd_info *i)
 }
 
 /* qemu has the ids as numbers, and says of a disk without parent that its id is all ones. */
-static void put_vmdk(struct json_object *data, const struct vd_info *i)
+static void put_vmdk(struct json_object *data, const struct facts *f)
 {
+	const struct vd_info *i = &f->info;
+	struct vd_part p = { .struct_size = sizeof(p) };
+	struct json_object *parts;
+
 	json_put_u64(data, "cid", i->disk_id ? strtoull(i->disk_id, NULL, 16) : 0);
 	json_put_u64(data, "parent-cid", i->parent_id ? strtoull(i->parent_id, NULL, 16) : UINT32_MAX);
 	json_put_text(data, "create-type", i->subformat);
+	parts = json_put_array(data, "extents");
+	for (uint32_t k = 0; k < i->n_extents && vd_image_part(f->img, k, &p, NULL) == 0; k++) {
+		struct json_object *j = json_new();
+
+		if (p.name)
+			json_put_text(j, "filename", p.name);
+		json_put_text(j, "format", p.kind);
+		json_put_u64(j, "virtual-size", p.size);
+		if (p.cluster_size)
+			json_put_u64(j, "cluster-size", p.cluster_size);
+		json_put_text(j, "access", p.access);
+		json_put_u64(j, "offset", p.off);
+		json_put_u64(j, "file-offset", p.file_off);
+		json_add(parts, j);
+	}
 }
 
-static void put_format_specific(struct json_object *to, const struct vd_info *i)
+static void put_format_specific(struct json_object *to, const struct facts *f)
 {
+	const struct vd_info *i = &f->info;
 	bool is_vmdk = !strcmp(i->format, "vmdk");
 	struct json_object *j, *data;
 
@@ -252,7 +291,7 @@ static void put_format_specific(struct json_object *to, const struct vd_info *i)
 	if (i->qcow2_version)
 		put_qcow2(data, i);
 	else if (is_vmdk)
-		put_vmdk(data, i);
+		put_vmdk(data, f);
 	else
 		put_qemu_luks(data, &i->luks);
 }
@@ -335,7 +374,7 @@ static void print_object(const struct facts *f)
 		json_put_text(j, "full-backing-filename", f->backing.path);
 	if (i->backing_format)
 		json_put_text(j, "backing-filename-format", i->backing_format);
-	put_format_specific(j, i);
+	put_format_specific(j, f);
 	put_own(j, f);
 	json_print_pretty(j);
 }
@@ -362,6 +401,7 @@ static int run(struct settings *s, struct vd_error *e)
 		r = source_info(img, &f.info, e);
 	if (r == 0 && f.info.is_encryption_unknown)
 		r = look_into_files(&f, &img, e);
+	f.img = img;
 	if (r == 0) {
 		look_up(&f, VD_REF_BACKING, f.info.backing_file, &f.backing);
 		look_up(&f, VD_REF_DATA_FILE, f.info.data_file, &f.data_file);

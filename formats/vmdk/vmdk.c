@@ -113,6 +113,29 @@ static void vmdk_info(const void *st, struct vd_info *i)
 		i->is_dirty |= s->extents[k].sp.unclean;
 }
 
+static void vmdk_part(const void *st, uint32_t i, struct vd_part *part)
+{
+	static const char *const kinds[] = {
+		[VMDK_FLAT] = "FLAT", [VMDK_ZERO] = "ZERO", [VMDK_SPARSE] = "SPARSE", [VMDK_COWD] = "VMFSSPARSE",
+		[VMDK_SESPARSE] = "SESPARSE",
+	};
+	static const char *const accesses[] = { [VMDK_RW] = "RW", [VMDK_RDONLY] = "RDONLY", [VMDK_NOACCESS] = "NOACCESS" };
+	const struct vd_vmdk *s = st;
+	const struct vd_vmdk_extent *x = &s->extents[i];
+
+	part->kind = kinds[x->kind];
+	part->access = accesses[x->access];
+	part->off = x->start;
+	part->size = x->end - x->start;
+	part->file_off = x->host_off;
+	part->cluster_size = x->sp.grain;
+	/* The name that an embedded descriptor has is an old one. */
+	if (s->is_embedded || s->is_lone_extent)
+		part->name = s->name;
+	else if (x->kind != VMDK_ZERO)
+		part->name = s->d.lines[i].file;
+}
+
 const struct vd_format vd_format_vmdk = {
 	.name = "vmdk",
 	.state_size = sizeof(struct vd_vmdk),
@@ -127,6 +150,7 @@ const struct vd_format vd_format_vmdk = {
 	.describe = vmdk_describe,
 	.vet = vd_vmdk_vet,
 	.info = vmdk_info,
+	.part = vmdk_part,
 	.begin_write = vd_vmdk_begin_write,
 	.end_write = vd_vmdk_end_write,
 	.map = vd_vmdk_map,

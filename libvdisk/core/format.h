@@ -299,6 +299,8 @@ struct vd_format {
 	/* Accepts a half-opened state. */
 	void (*close)(void *st);
 	void (*describe)(const void *st, struct vd_format_info *i);
+	/* The i-th of the parts that info() counts. NULL: there are none. */
+	void (*part)(const void *st, uint32_t i, struct vd_part *part);
 	/* Beside a backing file and other files of the set, which the core tells: what names a file, or misleads some reader. May be NULL. */
 	int (*vet)(const void *st, const struct vd_vetting *v);
 	/* Fills the format's own fields of the public info; the core has done the rest. May be NULL. */

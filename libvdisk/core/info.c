@@ -45,3 +45,18 @@ VD_PUBLIC int vd_image_info(struct vd_image *img, struct vd_info *info, struct v
 	*info = i;
 	return 0;
 }
+
+VD_PUBLIC int vd_image_part(struct vd_image *img, uint32_t i, struct vd_part *part, struct vd_error *e)
+{
+	struct vd_info info = { .struct_size = sizeof(info) };
+
+	if (part->struct_size != sizeof(*part))
+		return vd_fail(e, VD_EARG, "struct vd_part: struct_size is %zu, want %zu", part->struct_size, sizeof(*part));
+	if (img->format->part)
+		img->format->info(img->state, &info);
+	if (i >= info.n_extents)
+		return vd_fail(e, VD_EARG, "%s has %u parts, and none of number %u", img->path, info.n_extents, i);
+	*part = (struct vd_part){ .struct_size = sizeof(*part) };
+	img->format->part(img->state, i, part);
+	return 0;
+}

@@ -482,6 +482,19 @@ struct vd_info {
 	const char *compression_type;   /* "deflate", "zstd" or NULL */
 };
 VD_PUBLIC int vd_image_info(struct vd_image *img, struct vd_info *info, struct vd_error *e) VD_MUST_CHECK;
+
+/* One of vd_info.n_extents parts, as the image describes it. Strings belong to img. */
+struct vd_part {
+	size_t struct_size;
+	const char *name;               /* of its file, as the image names it; NULL: it has none and is zeros */
+	const char *kind, *access;      /* in the format's words: "FLAT", "SPARSE" ...; "RW", "RDONLY", "NOACCESS" */
+	uint64_t off, size;             /* its bytes of the disk, a container's header among them */
+	uint64_t file_off;              /* where they begin in the file, of a kind without tables */
+	uint64_t cluster_size;          /* its allocation unit; 0: none, or its file is not open */
+};
+/* The i-th, from 0, in the order of the disk: fills *part. Any thread. VD_EARG: there is none. */
+VD_PUBLIC int vd_image_part(struct vd_image *img, uint32_t i, struct vd_part *part, struct vd_error *e) VD_MUST_CHECK;
+
 /* The parent opened below this image, or NULL; belongs to img. */
 VD_PUBLIC struct vd_image *vd_image_parent(struct vd_image *img);
 

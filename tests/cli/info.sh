@@ -68,6 +68,25 @@ json_is "$stdout" '$d->{schema}' vdisk.info/1 && json_is "$stdout" '$d->{encrypt
 	json_is "$stdout" '$d->{vdisk}{encryption}{keyslots}[0]{kdf}' pbkdf2
 claim "tells of the LUKS header"
 
+# The parts of a disk, without opening their files.
+qemu-img create -q -f vmdk -o subformat=twoGbMaxExtentSparse parts.vmdk 5G
+check "a disk in parts" "$VDISK" info --output=json parts.vmdk
+cp "$stdout" ours.json
+qemu-img info --output=json parts.vmdk > qemu.json
+parts='join " ", map { "$_->{filename} $_->{format} " . $_->{"virtual-size"} } @{$d->{"format-specific"}{data}{extents}}'
+json_is ours.json "$parts" "$(perl -MJSON::PP -e 'local $/; my $d = decode_json(<STDIN>); print '"$parts" < qemu.json)"
+claim "lists them as qemu does"
+printf 'version=1\nRW 2048 ZERO\nRDONLY 4096 FLAT "a b.raw" 8\nNOACCESS 1 FLAT "c"\n' > parts.vmdk
+check "parts of other kinds" "$VDISK" info parts.vmdk
+grep -q '^extent 0: *RW ZERO, 1 MiB$' "$stdout" && grep -q '^extent 1: *RDONLY FLAT, 2 MiB, a b.raw$' "$stdout" &&
+	grep -q '^extent 2: *NOACCESS FLAT, 512 bytes, c$' "$stdout"
+claim "say what may be done to them"
+check "the same as JSON" "$VDISK" info --output=json parts.vmdk
+json_is "$stdout" '$d->{"format-specific"}{data}{extents}[1]{"file-offset"}' 4096 &&
+	json_is "$stdout" '$d->{"format-specific"}{data}{extents}[2]{offset}' 3145728 &&
+	json_is "$stdout" '$d->{"format-specific"}{data}{extents}[1]{access}' RDONLY
+claim "with where they are"
+
 check "an overlay" "$VDISK" info over.qcow2
 grep -q '^backing file: *plain.qcow2 (qcow2)$' "$stdout"
 claim "names its backing file"
