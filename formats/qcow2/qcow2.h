@@ -230,8 +230,12 @@ int vd_qcow2_alloc_packed(struct vd_qcow2 *s, uint64_t len, uint64_t *host_off,
 int vd_qcow2_share(struct vd_qcow2 *s, uint64_t host_off, uint64_t n_more, struct vd_error *e) VD_MUST_CHECK;
 /* One owner less for each cluster of a range that nothing points to; with scrubbing by way of the quarantine. */
 int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd_error *e) VD_MUST_CHECK;
+/* Tables that nothing points to any more, by way of the quarantine; of an encrypted image they are overwritten. */
+void vd_qcow2_release_table(struct vd_qcow2 *s, uint64_t host_off, uint64_t len);
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e);
 int vd_qcow2_disown(void *st, const struct vd_range *range, struct vd_space_batch *last, struct vd_error *e);
+/* How many owners the cluster has. */
+int vd_qcow2_owners(const struct vd_qcow2 *s, uint64_t host_off, uint64_t *n, struct vd_error *e) VD_MUST_CHECK;
 /* Where the last cluster that has an owner ends. */
 int vd_qcow2_last_used(const struct vd_qcow2 *s, uint64_t *end, struct vd_error *e) VD_MUST_CHECK;
 

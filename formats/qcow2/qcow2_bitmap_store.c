@@ -459,7 +459,7 @@ int vd_qcow2_bitmap_enact(void *st, struct vd_error *e)
 	/* Unsure which of the two is in force, none is touched. */
 	if (r != VD_EPOISONED)
 		for (size_t i = 0; i < gone->n; i++)
-			vd_space_release(s->space, gone->at[i]);
+			vd_qcow2_release_table(s, gone->at[i].host_off, gone->at[i].len);
 	vd_qcow2_bitmap_store_free(s);
 	vd_qcow2_bitmaps_forget(s);
 	return r;

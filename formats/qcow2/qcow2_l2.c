@@ -217,7 +217,7 @@ int vd_qcow2_l2_for_write(struct vd_qcow2 *s, uint64_t guest_off, uint64_t *l2_o
 	vd_put_be64(raw, *l2_off | QCOW2_COPIED);
 	r = vd_meta_write(s->meta, 0, l1_entry_off(s, l1_index), raw, sizeof(raw), VD_RANK_ROOT, e);
 	if (r == 0 && old)
-		vd_space_release(s->space, (struct vd_range){ .host_off = old, .len = s->cluster_size });
+		vd_qcow2_release_table(s, old, s->cluster_size);
 	return r;
 }
 

@@ -80,6 +80,16 @@ static uint64_t count_in(const struct vd_qcow2 *s, const struct window *w, uint6
 	return vd_qcow2_count_get(w->raw, cluster - w->first, s->h.refcount_order);
 }
 
+int vd_qcow2_owners(const struct vd_qcow2 *s, uint64_t host_off, uint64_t *n, struct vd_error *e)
+{
+	uint64_t cluster = host_off / s->cluster_size;
+	struct window w;
+	int r = load(s, cluster, &w, e);
+
+	*n = r == 0 && w.len ? count_in(s, &w, cluster) : 0;
+	return r;
+}
+
 /* Writes the counts of n clusters back, the bytes that hold them and no others. */
 static int store(struct vd_qcow2 *s, const struct window *w, uint64_t cluster, uint64_t n, struct vd_error *e)
 {
@@ -95,7 +105,7 @@ static int store(struct vd_qcow2 *s, const struct window *w, uint64_t cluster, u
 struct change {
 	uint64_t by;
 	bool up;
-	bool to_host;
+	bool to_host, in_clear;
 	struct vd_space_batch *last;    /* down: not NULL takes the clusters that have no other owner, which they keep */
 };
 
@@ -109,7 +119,7 @@ static int last_owner_goes(struct vd_qcow2 *s, uint64_t cluster, const struct ch
 		s->packed_next = 0;
 	if (c->last)
 		return vd_space_batch_add(c->last, (struct vd_range){ .host_off = off, .len = s->cluster_size,
-								      .to_host = c->to_host }, e);
+								      .to_host = c->to_host, .in_clear = c->in_clear }, e);
 	s->next_free = vd_min_u64(s->next_free, vd_max_u64(cluster, s->floor));
 	return 0;
 }
@@ -160,7 +170,8 @@ static int drop(struct vd_qcow2 *s, const struct vd_range *range, struct vd_spac
 	uint64_t first = range->host_off / s->cluster_size;
 	uint64_t end = (range->host_off + range->len - 1) / s->cluster_size + 1;
 
-	struct change c = { .by = range->owners ? range->owners : 1, .to_host = range->to_host, .last = last };
+	struct change c = { .by = range->owners ? range->owners : 1, .to_host = range->to_host,
+			    .in_clear = range->in_clear, .last = last };
 
 	return adjust(s, first, end - first, &c, e);
 }
@@ -174,6 +185,12 @@ int vd_qcow2_drop(struct vd_qcow2 *s, uint64_t host_off, uint64_t len, struct vd
 	/* Bytes may be there that nothing ever pointed to. */
 	vd_space_release(s->space, range);
 	return 0;
+}
+
+/* Tables are in clear whatever the disk is: of an encrypted image none is left for a leak scan to find. */
+void vd_qcow2_release_table(struct vd_qcow2 *s, uint64_t host_off, uint64_t len)
+{
+	vd_space_release(s->space, (struct vd_range){ .host_off = host_off, .len = len, .in_clear = s->h.crypt_method });
 }
 
 int vd_qcow2_freed(void *st, const struct vd_range *range, struct vd_error *e)
@@ -270,7 +287,7 @@ static int switch_table(struct vd_qcow2 *s, uint64_t off, uint64_t clusters, str
 	atomic_store(&s->reft_end, off + clusters * s->cluster_size);
 	s->reft_has_moved = true;
 	s->reft_born = vd_meta_n_snapshots(s->meta);
-	vd_space_release(s->space, (struct vd_range){ .host_off = old, .len = old_end - old });
+	vd_qcow2_release_table(s, old, old_end - old);
 	return 0;
 }
 

@@ -9,7 +9,8 @@
  *  S3  The area is durable before the header is written, the header before success is told. So a crash leaves the image
  *      wholly as it was or wholly as it is to be, and in either case its refcounts are exact.
  *      Where freed space is to be scrubbed, that with no owner left keeps a count of one, and passes through the core
- *      afterwards (qcow2_orphans.c): a crash in between leaks it.
+ *      afterwards (qcow2_orphans.c): a crash in between leaks it. Else, in an encrypted image, old tables are overwritten
+ *      (qcow2_remains.c): free space has no bytes in clear.
  *  S4  The cache of tables is emptied afterwards, dirty pages too: by then all that was committed is older than the act,
  *      and what was not (owners that fell since) is in the new blocks.
  */
@@ -577,14 +578,17 @@ static int prepare(struct shape *sh, struct vd_error *e)
 	return r;
 }
 
-static int free_orphans(struct shape *sh, struct vd_error *e)
+/* The act is in force. */
+static int clean_up(struct shape *sh, struct vd_error *e)
 {
 	struct vd_qcow2_lost lost = {
 		.act = sh->act, .counts = &sh->counts, .n_clusters = sh->n_before, .is_moved = sh->is_copied,
 	};
 
 	memcpy(lost.dead, sh->dead, sizeof(lost.dead));
-	return sh->s->scrubs ? vd_qcow2_free_orphans(sh->s, &lost, e) : 0;
+	if (sh->s->scrubs)
+		return vd_qcow2_free_orphans(sh->s, &lost, e);
+	return sh->s->h.crypt_method ? vd_qcow2_wipe_tables(sh->s, &lost, e) : 0;
 }
 
 int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd_error *e)
@@ -611,5 +615,5 @@ int vd_qcow2_shape(struct vd_qcow2 *s, const struct vd_qcow2_act *act, struct vd
 		return r;
 	after = header_after(&sh);
 	r = vd_qcow2_switch(s, &after, e);
-	return r < 0 ? r : free_orphans(&sh, e);
+	return r < 0 ? r : clean_up(&sh, e);
 }

@@ -114,6 +114,8 @@ struct vd_qcow2_lost {
 	struct vd_qcow2_area dead[4];           /* whole tables that nothing names any more */
 };
 int vd_qcow2_free_orphans(struct vd_qcow2 *s, const struct vd_qcow2_lost *lost, struct vd_error *e) VD_MUST_CHECK;
+/* qcow2_remains.c: what of the old tables has no owner any more is overwritten. */
+int vd_qcow2_wipe_tables(struct vd_qcow2 *s, const struct vd_qcow2_lost *lost, struct vd_error *e) VD_MUST_CHECK;
 
 /* qcow2_refplan.c: owners of all clusters after an act, a window of them at a time. */
 struct vd_qcow2_counts {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What happens to host space between the end of its quarantine and its next use: the driver says what of it has no owner
- * left, the bytes of that are overwritten if the image is open so, and the host gets back what was discarded. When a
+ * left, the bytes of that are overwritten if the image is open so or they are in clear, and the host gets back what was discarded. When a
  * quarantine ends is core/space.h's.
  *
  * F1  Until freed() the driver owns the space, so nobody is given it while it is overwritten, and a crash leaks it.
@@ -35,11 +35,15 @@ static int scrub(struct vd_image *img, const struct vd_space_batch *b, struct vd
 {
 	int r = 0;
 
-	if (!img->scrubs)
-		return 0;
-	for (size_t i = 0; i < b->n && r == 0; i++)
+	bool any = false;
+
+	for (size_t i = 0; i < b->n && r == 0; i++) {
+		if (!img->scrubs && !b->ranges[i].in_clear)
+			continue;
 		r = overwrite(img, &b->ranges[i], e);
-	return r < 0 ? r : vd_set_flush(img->set, e);
+		any = true;
+	}
+	return r < 0 || !any ? r : vd_set_flush(img->set, e);
 }
 
 static int give_to_host(struct vd_image *img, const struct vd_space_batch *b, struct vd_error *e)
@@ -56,7 +60,7 @@ static int give_to_host(struct vd_image *img, const struct vd_space_batch *b, st
 
 static bool needs_care(const struct vd_image *img, const struct vd_range *range)
 {
-	return img->scrubs || range->to_host;
+	return img->scrubs || range->to_host || range->in_clear;
 }
 
 static int disown(struct vd_image *img, const struct vd_range *range, struct vd_space_batch *last, struct vd_error *e)

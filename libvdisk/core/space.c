@@ -92,7 +92,7 @@ int vd_space_batch_add(struct vd_space_batch *b, struct vd_range range, struct v
 	int r = 0;
 
 	if (last && last->file == range.file && last->host_off + last->len == range.host_off &&
-	    last->to_host == range.to_host) {
+	    last->to_host == range.to_host && last->in_clear == range.in_clear) {
 		last->len += range.len;
 		return 0;
 	}

@@ -18,6 +18,7 @@ struct vd_range {
 	uint64_t host_off, len;
 	uint32_t owners;                /* so many give it up at once; 0: one */
 	bool to_host;                   /* was discarded: the host gets the space back */
+	bool in_clear;                  /* a table of an encrypted image, which is overwritten first */
 };
 
 struct vd_space;

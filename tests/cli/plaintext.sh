@@ -53,6 +53,25 @@ check_fails 10 "it cannot be scrubbed" "$VDISK" check --plaintext --scrub x.qcow
 check "a copy is clean" "$VDISK" convert -q --key-file key --new-key-file key --pbkdf-iterations 1000 -O qcow2 x.qcow2 copy.qcow2
 check "as the scan says" "$VDISK" check --plaintext copy.qcow2
 
+# Tables are in clear, and those that an act takes out of force would lie in free space.
+cp good.qcow2 x.qcow2
+stays_clean() { # ACT OPERANDS...
+	check "does this: $1 $2" "$VDISK" "$@"
+	check "and leaves no old table" "$VDISK" check --plaintext x.qcow2
+	check "and no fault" "$VDISK" check x.qcow2
+}
+stays_clean snapshot create x.qcow2 one
+in_image x.qcow2 'write -P 8 1M 64k'; claim "qemu writes beside the snapshot"
+stays_clean bitmap create x.qcow2 monday
+stays_clean snapshot create x.qcow2 two
+stays_clean snapshot apply x.qcow2 one
+stays_clean bitmap remove x.qcow2 monday
+stays_clean resize --key-file key x.qcow2 1T
+stays_clean snapshot delete x.qcow2 one
+stays_clean amend -o refcount_bits=32 x.qcow2
+stays_clean resize --shrink x.qcow2 8M
+stays_clean snapshot delete x.qcow2 two
+
 # Zeroed clusters that keep their bytes: ciphertext is nothing to see, plaintext is.
 cp good.qcow2 x.qcow2
 in_image x.qcow2 'write -P 7 1M 64k' 'write -z 1M 64k'
