@@ -116,6 +116,33 @@ static void one_byte_changed_fails_it_whichever_it_is(void **state)
 	flip_all("c.json.sig", "c.json", "c.json.sig");
 }
 
+/* Bits of the last letter that stand for nothing are no room for a second text of the same signature. */
+static void the_last_letter_has_one_form(void **state)
+{
+	struct bytes text = { 0 };
+	struct sshsig sig;
+	struct vd_error e;
+	uint8_t *last, letter;
+	int taken = 0;
+
+	(void)state;
+	write_certificate("c.json", false);
+	assert_int_equal(file_read("c.json.sig", SSHSIG_FILE_MAX, &text, &e), 0);
+	last = memchr(text.at, '=', text.n);
+	assert_non_null(last);
+	letter = *--last;
+	for (int c = 0; c < 256; c++) {
+		*last = (uint8_t)c;
+		if (sshsig_read("it", &text, &sig, &e) == 0)
+			taken++;
+	}
+	*last = letter;
+	assert_int_equal(sshsig_read("it", &text, &sig, &e), 0);
+	/* One byte stands in two letters, of which the second has two bits of it. */
+	assert_int_equal(taken, 4);
+	bytes_free(&text);
+}
+
 static void a_wipe_that_did_not_complete_has_no_certificate(void **state)
 {
 	struct certificate c;
@@ -136,6 +163,7 @@ int main(void)
 		cmocka_unit_test(what_is_canonical_is_read),
 		cmocka_unit_test(what_is_not_canonical_is_refused),
 		cmocka_unit_test_setup_teardown(one_byte_changed_fails_it_whichever_it_is, vd_tempdir_enter, vd_tempdir_leave),
+		cmocka_unit_test_setup_teardown(the_last_letter_has_one_form, vd_tempdir_enter, vd_tempdir_leave),
 		cmocka_unit_test_setup_teardown(a_wipe_that_did_not_complete_has_no_certificate, vd_tempdir_enter, vd_tempdir_leave),
 	};
 

@@ -8,8 +8,7 @@
 
 #include "fail.h"
 
-/* The library may have been first. */
-static void setup(void)
+void crypto_setup(void)
 {
 	if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P))
 		return;
@@ -21,13 +20,13 @@ static void setup(void)
 
 void crypto_sha256(const void *bytes, size_t n, uint8_t digest[SHA256_SIZE])
 {
-	setup();
+	crypto_setup();
 	gcry_md_hash_buffer(GCRY_MD_SHA256, digest, bytes, n);
 }
 
 void crypto_sha512(const void *bytes, size_t n, uint8_t digest[SHA512_SIZE])
 {
-	setup();
+	crypto_setup();
 	gcry_md_hash_buffer(GCRY_MD_SHA512, digest, bytes, n);
 }
 
@@ -56,7 +55,7 @@ int crypto_new_key(uint8_t seed[ED25519_SIZE], uint8_t public_key[ED25519_SIZE],
 	gcry_error_t err;
 	bool found;
 
-	setup();
+	crypto_setup();
 	err = gcry_sexp_build(&how, NULL, "(genkey (ecc (curve Ed25519)(flags eddsa)))");
 	if (!err)
 		err = gcry_pk_genkey(&pair, how);
@@ -94,7 +93,7 @@ int crypto_sign(const uint8_t seed[ED25519_SIZE], const uint8_t public_key[ED255
 	gcry_error_t err;
 	bool found;
 
-	setup();
+	crypto_setup();
 	err = secret_of(seed, &key);
 	if (!err)
 		err = data_of(bytes, n, &data);
@@ -117,7 +116,7 @@ bool crypto_holds(const uint8_t public_key[ED25519_SIZE], const void *bytes, siz
 	gcry_sexp_t key = NULL, data = NULL, made = NULL;
 	gcry_error_t err;
 
-	setup();
+	crypto_setup();
 	err = gcry_sexp_build(&key, NULL, "(public-key (ecc (curve Ed25519)(flags eddsa)(q %b)))", ED25519_SIZE, public_key);
 	if (!err)
 		err = data_of(bytes, n, &data);

@@ -13,6 +13,9 @@
 #define ED25519_SIZE 32         /* of a seed, and of a public key */
 #define ED25519_SIG_SIZE 64
 
+/* Before libgcrypt is used, and before threads are started that use it. The library may have been first. */
+void crypto_setup(void);
+
 void crypto_sha256(const void *bytes, size_t n, uint8_t digest[SHA256_SIZE]);
 void crypto_sha512(const void *bytes, size_t n, uint8_t digest[SHA512_SIZE]);
 

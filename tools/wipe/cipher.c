@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The one file of the command that includes libgcrypt. What the bytes are for is its callers' business. */
+/* The patterns of a wipe, by libgcrypt. What the bytes are for is its callers' business. */
 #include "wipe/cipher.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #include "fail.h"
+#include "ledger/crypto.h"
 #include "ui.h"
 
 #define SLICE 65536     /* zeroed and encrypted while it is in the cache */
@@ -20,17 +21,6 @@ struct wipe_stream {
 struct wipe_hash {
 	gcry_md_hd_t handle;
 };
-
-/* Before the threads of a wipe start. The library may have been first. */
-static void setup(void)
-{
-	if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P))
-		return;
-	gcry_check_version(NULL);
-	gcry_control(GCRYCTL_DISABLE_SECMEM_WARN);
-	gcry_control(GCRYCTL_INIT_SECMEM, 32768, 0);
-	gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
-}
 
 int wipe_random(void *buf, size_t len, struct vd_error *e)
 {
@@ -53,7 +43,7 @@ struct wipe_stream *wipe_stream_new(const uint8_t key[WIPE_KEY_SIZE])
 {
 	struct wipe_stream *s = calloc(1, sizeof(*s));
 
-	setup();
+	crypto_setup();
 	if (!s || gcry_cipher_open(&s->handle, GCRY_CIPHER_AES256, GCRY_CIPHER_MODE_CTR, 0) ||
 	    gcry_cipher_setkey(s->handle, key, WIPE_KEY_SIZE))
 		ui_out_of_memory();
@@ -94,7 +84,7 @@ struct wipe_hash *wipe_hash_new(void)
 {
 	struct wipe_hash *h = calloc(1, sizeof(*h));
 
-	setup();
+	crypto_setup();
 	if (!h || gcry_md_open(&h->handle, GCRY_MD_SHA256, 0))
 		ui_out_of_memory();
 	return h;
