@@ -141,17 +141,20 @@ static int check_room(const struct transfer *t, uint64_t size, struct vd_error *
 {
 	/* A container is full from end to end: in it, a hole would read as noise. */
 	bool is_container = t->encrypt && strcmp(t->format, "qcow2") != 0;
-	uint64_t bytes = size;
-	int r = 0;
+	uint64_t header = t->encrypt ? HEADER_MAX : 0, bytes;
+	int r;
 
 	if (t->s->no_space_check || t->s->compress || t->to_stream)
 		return 0;
 	/* How much of a disk that comes is zeros, nobody knows. */
 	if (t->incoming && !is_container)
 		return 0;
-	if (!is_container)
-		r = data_bytes(t->from, &bytes, e);
-	return r < 0 ? r : output_has_room(t->s->operands[1], bytes + (t->encrypt ? HEADER_MAX : 0), e);
+	r = output_has_room(t->s->operands[1], size + header, e);
+	if (r == 0 || is_container)
+		return r;
+	/* To count what is data takes a search of all of the disk. */
+	r = data_bytes(t->from, &bytes, e);
+	return r < 0 ? r : output_has_room(t->s->operands[1], bytes + header, e);
 }
 
 static int size_of_output(const struct transfer *t, uint64_t *size, struct vd_error *e)
