@@ -239,8 +239,8 @@ static int change(struct key_request *q, struct vd_error *e)
 	if (r < 0)
 		return r;
 	key_print_slot(q, "change", "holds the new key, and the old one opens the disk no more");
-	ui_note("whoever has a copy of the old header and the old key still opens the disk: vdisk convert gives it a new "
-		"volume key");
+	ui_note("whoever has a copy of the old header and the old key still opens the disk: vdisk rekey --volume-key "
+		"gives it a new volume key");
 	return 0;
 }
 

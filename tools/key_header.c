@@ -27,9 +27,17 @@ static char *default_name(const char *image)
 	return name;
 }
 
-static int back_up_to(struct key_request *q, const char *name, struct vd_error *e)
+/* An older backup may be all that is left of a disk. */
+static int back_up(struct key_request *q, const char *name, struct vd_error *e)
 {
 	int r = vd_header_backup(q->img, name, e);
+
+	return r == VD_EEXIST ? fail_hint(e, r, "choose another name: what is there may be a backup, and is never replaced") : r;
+}
+
+static int back_up_to(struct key_request *q, const char *name, struct vd_error *e)
+{
+	int r = back_up(q, name, e);
 
 	if (r == 0)
 		ui_note("the header of before is in %s: guard that file like the disk", name);
@@ -50,7 +58,7 @@ int key_offer_backup(struct key_request *q, struct vd_error *e)
 	int r;
 
 	if (q->s->header_backup)
-		return vd_header_backup(q->img, q->s->header_backup, e);
+		return back_up(q, q->s->header_backup, e);
 	if (!has_header(q) || q->s->quiet)
 		return 0;
 	if (q->s->yes || !ui_is_interactive()) {
@@ -85,7 +93,7 @@ static void print_file_done(const struct key_request *q, const char *act, const 
 
 int key_act_backup_header(struct key_request *q, struct vd_error *e)
 {
-	int r = vd_header_backup(q->img, q->what, e);
+	int r = back_up(q, q->what, e);
 
 	if (r == 0)
 		print_file_done(q, "backup-header", "backed up in", ": guard that file like the disk");

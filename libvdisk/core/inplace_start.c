@@ -264,6 +264,14 @@ static int add_slot(struct vd_inplace *p, struct vd_begin *b, const struct vd_ke
 	return 0;
 }
 
+static bool has_token_slot(const struct vd_luks_info *luks)
+{
+	for (uint32_t i = 0; i < luks->n_slots; i++)
+		if (luks->slots[i].helper[0] || !strcmp(luks->slots[i].kind, "token"))
+			return true;
+	return false;
+}
+
 /* Every key that opens a keyslot of the old header opens one of the new; of the others the secrets are not known. */
 static int keep_slots(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
@@ -296,6 +304,9 @@ static int keep_slots(struct vd_inplace *p, struct vd_begin *b, struct vd_error 
 		return r;
 	vd_fail(e, VD_EARG, "%s: %u of its %u keyslots would be gone: a keyslot is kept only with its key", p->path, b->n_lost,
 		b->luks.n_slots);
+	if (has_token_slot(&b->luks))
+		return vd_hint(e, VD_EARG, "the keyslot of a key command is never kept: say --drop-unknown-slots, and make it anew "
+			       "afterwards with vdisk key add --new-key-command");
 	return vd_hint(e, VD_EARG, "give all keys, or say --drop-unknown-slots");
 }
 

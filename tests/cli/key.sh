@@ -85,6 +85,7 @@ rm -f ours.hdr theirs.hdr
 cmp -s ours.hdr theirs.hdr; claim "a backup is the bytes of cryptsetup's"
 [ "$(stat -c %a ours.hdr)" = 600 ]; claim "only its owner reads it"
 check_fails 1 "a backup replaces no file" "$VDISK" key backup-header one ours.hdr
+! grep -q -- --force "$stderr" && grep -q '^hint: choose another name' "$stderr"; claim "and promises no option that would"
 "$VDISK" encrypt -q -O raw --key-file old --pbkdf-iterations 1000 disk.raw other
 check_fails 10 "another disk's header is refused" "$VDISK" key restore-header --key-file old other ours.hdr
 opens other old; claim "and nothing is changed by it"
