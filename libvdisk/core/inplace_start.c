@@ -264,10 +264,10 @@ static int add_slot(struct vd_inplace *p, struct vd_begin *b, const struct vd_ke
 	return 0;
 }
 
-static bool has_token_slot(const struct vd_luks_info *luks)
+static bool names_command(const struct vd_inplace_opts *o)
 {
-	for (uint32_t i = 0; i < luks->n_slots; i++)
-		if (luks->slots[i].helper[0] || !strcmp(luks->slots[i].kind, "token"))
+	for (size_t i = 0; i < o->n_keys; i++)
+		if (vd_key_is_command(o->keys[i]))
 			return true;
 	return false;
 }
@@ -304,7 +304,7 @@ static int keep_slots(struct vd_inplace *p, struct vd_begin *b, struct vd_error 
 		return r;
 	vd_fail(e, VD_EARG, "%s: %u of its %u keyslots would be gone: a keyslot is kept only with its key", p->path, b->n_lost,
 		b->luks.n_slots);
-	if (has_token_slot(&b->luks))
+	if (names_command(o))
 		return vd_hint(e, VD_EARG, "the keyslot of a key command is never kept: say --drop-unknown-slots, and make it anew "
 			       "afterwards with vdisk key add --new-key-command");
 	return vd_hint(e, VD_EARG, "give all keys, or say --drop-unknown-slots");
