@@ -63,6 +63,26 @@ done
 [ "$killed" -gt 0 ]
 claim "it was killed while it worked, $killed times"
 
+# ---- in the middle of a disk ----
+fill
+id=$(id_of at/vm/web.qcow2)
+"$VDISK" wipe -q --bwlimit=4M --confirm="$id" at/vm/web.qcow2 > out 2>&1 & pid=$!
+wait_until grep -q '"offset":[1-9]' at/vm/web.qcow2.vdisk-wipe
+claim "a checkpoint in the middle of a disk"
+kill -9 $pid
+wait $pid 2>/dev/null
+offset=$(sed 's/.*"offset":\([0-9]*\).*/\1/' at/vm/web.qcow2.vdisk-wipe)
+dd if=at/vm/web.qcow2 of=before bs=1M count=$((offset / 1048576)) status=none
+[ "$(left before)" -eq 0 ]
+claim "all before it is overwritten already"
+check "is where a resume goes on" "$VDISK" wipe --resume --output=json at/vm/web.qcow2
+json_is "$stdout" '$d->{set}[0]{verified} == $d->{set}[0]{written} ? 1 : 0' 1
+claim "and every byte is written once"
+others=$(left at/vm/web-5.vmem)
+umount at
+[ "$(left "$below/fs.img")" -eq "$others" ]
+claim "nothing is left but what other files had"
+
 # ---- stopped, and recognised ----
 fill
 id=$(id_of at/vm)

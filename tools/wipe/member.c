@@ -17,7 +17,8 @@
 #include "fail.h"
 #include "ui.h"
 
-#define WINDOW (UINT64_C(1) << 30)      /* bytes written between two checkpoints */
+#define WINDOW (UINT64_C(4) << 30)      /* bytes between two checkpoints, each of which waits for the disk */
+#define WINDOW_S 4                      /* or seconds, where the speed is limited */
 #define PASS_KEYS UINT32_MAX            /* numbers of streams that are no pass's */
 #define PASS_SAMPLES (UINT32_MAX - 1)
 
@@ -243,14 +244,24 @@ static int read_window(struct pass *p, struct vd_error *e)
 	return r;
 }
 
+static uint64_t window_size(const struct wipe_shared *shared)
+{
+	uint64_t at_that_speed = shared->bytes_per_second * WINDOW_S;
+
+	if (!shared->bytes_per_second || at_that_speed > WINDOW)
+		return WINDOW;
+	return at_that_speed > WIPE_CHUNK ? at_that_speed : WIPE_CHUNK;
+}
+
 /* One pass, or the verification, from m->offset to the end. */
 static int go_through(struct pass *p, int (*step)(struct pass *p, struct vd_error *e), struct vd_error *e)
 {
+	uint64_t window = window_size(p->s->shared);
 	struct wipe_member *m = p->m;
 	int r = 0;
 
 	while (r == 0 && m->offset < m->size) {
-		r = wipe_window_read(p->file->plain, m, m->offset, WINDOW, p->w, e);
+		r = wipe_window_read(p->file->plain, m, m->offset, window, p->w, e);
 		if (r == 0 && p->w->n)
 			r = step(p, e);
 		if (r < 0)
