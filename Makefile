@@ -229,7 +229,7 @@ dist:
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
-        mandoc python3 git openssh-client \
+        mandoc python3 git openssh-client procps \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc
 deps:
