@@ -6,13 +6,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 
 int vd_key_read_file(const char *path, enum vd_key_extent extent, struct vd_key **out, struct vd_error *e)
 {
 	vd_auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 
-	if (fd < 0)
-		return vd_fail_errno(e, errno, "opening the secret in %s", path);
+	struct stat st;
+	int r;
+
+	if (fd < 0) {
+		r = vd_fail_errno(e, errno, "opening the secret in %s", path);
+		return vd_hint(e, r, "check the name of the file, and that you may read it");
+	}
+	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+		r = vd_fail_errno(e, EISDIR, "opening the secret in %s", path);
+		return vd_hint(e, r, "name the file in it that holds the secret");
+	}
 	return vd_key_read(fd, extent, path, out, e);
 }
 

@@ -368,13 +368,51 @@ static int convert_chain(struct settings *s, struct job *j, enum vd_inplace_act 
 	return r;
 }
 
+static int judge_state(const struct settings *s, enum vd_inplace_act act, const struct vd_info *info, struct vd_error *e)
+{
+	const char *image = s->operands[0];
+	bool is_plain = info->encryption == VD_PLAIN;
+
+	if (act != VD_INPLACE_ENCRYPT && is_plain) {
+		fail(e, VD_EARG, "%s is not encrypted", image);
+		return fail_hint(e, VD_EARG, "vdisk info shows what it is; a LUKS header in a file of its own is named by --header");
+	}
+	/* Of a chain, the layers that are encrypted already are left alone. */
+	if (act == VD_INPLACE_ENCRYPT && !is_plain && s->chain != CHAIN_ENCRYPT) {
+		fail(e, VD_EARG, "%s is encrypted already", image);
+		return fail_hint(e, VD_EARG, "vdisk rekey gives it another volume key, vdisk key other passphrases");
+	}
+	if (is_plain && !s->format && !strcmp(info->format, "raw")) {
+		fail(e, VD_EARG, "%s has no known header: to write to it, its format has to be named", image);
+		return fail_hint(e, VD_EARG, "say -f raw if that is what it is");
+	}
+	return 0;
+}
+
+/* What the library would refuse, too, but only when somebody has been asked for a key. */
+static int judge_image(const struct settings *s, enum vd_inplace_act act, struct vd_error *e)
+{
+	struct vd_image *img = NULL;
+	struct vd_info info;
+	int r = source_open_tables(s, s->operands[0], s->format, &img, e);
+
+	if (r == 0)
+		r = source_info(img, &info, e);
+	if (r == 0)
+		r = judge_state(s, act, &info, e);
+	vd_image_abort(img);
+	return r;
+}
+
 int inplace_start(struct settings *s, const char *label, enum vd_inplace_act act, struct vd_error *e)
 {
 	struct job j = { .s = s, .label = label };
-	int r = s->chain == CHAIN_FLATTEN ? flatten_first(s, e) : 0;
+	int r = judge_image(s, act, e);
 
 	if (r == 0)
 		r = find_all_keys(&j, act, e);
+	if (r == 0 && s->chain == CHAIN_FLATTEN)
+		r = flatten_first(s, e);
 	if (r == 0)
 		r = s->chain == CHAIN_ENCRYPT ? convert_chain(s, &j, act, e) : convert_one(s, &j, act, e);
 	end(&j);
@@ -384,8 +422,15 @@ int inplace_start(struct settings *s, const char *label, enum vd_inplace_act act
 int inplace_go_on(struct settings *s, enum inplace_way way, struct vd_error *e)
 {
 	struct job j = { .s = s, .label = way == INPLACE_RESUME ? "resume" : "revert" };
-	int r = find_keys(&j, e);
+	struct vd_inplace_status st = { .struct_size = sizeof(st) };
+	int r = vd_inplace_status(s->operands[0], s->journal, &st, e);
 
+	if (r == 0 && !st.in_progress) {
+		r = fail(e, VD_EARG, "%s is not half-way through a conversion", s->operands[0]);
+		fail_hint(e, r, "if this is a copy from before, or the wrong file, leave the journal where it is");
+	}
+	if (r == 0)
+		r = find_keys(&j, e);
 	if (r == 0)
 		r = go(&j, way == INPLACE_RESUME ? go_resume : go_revert, 0, e);
 	end(&j);

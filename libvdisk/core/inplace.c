@@ -142,6 +142,9 @@ static int fill(struct vd_inplace *p, struct vd_error *e)
 
 	if (s->moves)
 		return s->act == VD_INPLACE_ENCRYPT ? resize_to(p, s->size + s->payload_off, e) : 0;
+	/* Where the disk lies byte for byte in one file, the walk turns its holes, too. */
+	if (p->img->info.unit == 1 && vd_set_count(p->img->set) == 1)
+		return 0;
 	return s->is_container ? vd_inplace_fill(p, e) : 0;
 }
 

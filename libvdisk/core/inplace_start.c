@@ -370,6 +370,8 @@ static int measure(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 		r = count_holes(img, &b->plan.growth, e);
 	if (b->act != VD_INPLACE_REKEY)
 		b->plan.growth += b->payload_off;
+	if (img->format->encrypts)
+		b->plan.growth += b->header_len[1];
 	b->plan.growth += b->n_packed * img->info.unit;
 	b->plan.moves = b->moves;
 	b->plan.n_lost_slots = b->n_lost;
@@ -452,6 +454,8 @@ int vd_inplace_begin(struct vd_inplace *p, enum vd_inplace_act act, const char *
 		r = vd_alloc(vd_set_count(p->img->set), sizeof(*b.ends), &b.ends, e);
 	if (r == 0)
 		r = make_keys(p, &b, e);
+	if (r == 0)
+		r = vd_inplace_judge_fit(p, b.from_sector, e);
 	if (r == 0)
 		r = measure(p, &b, e);
 	if (r == 0 && p->opts->approve && p->opts->approve(p->opts->ctx, &b.plan))

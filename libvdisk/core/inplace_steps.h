@@ -30,6 +30,8 @@ struct vd_luks_view vd_inplace_view(const struct vd_inplace *p, struct vd_bytes 
 int vd_inplace_unlock(struct vd_inplace *p, int i, struct vd_bytes header, struct vd_secret *vk, struct vd_error *e) VD_MUST_CHECK;
 /* Of an image without a stub: it is whole, and the journal of no use. */
 bool vd_inplace_is_stale(const struct vd_inplace *p, const struct vd_journal *j);
+/* inplace_fit.c: VD_EMISMATCH when the header file is another disk's. The old cipher, with these sectors, is there. */
+int vd_inplace_judge_fit(struct vd_inplace *p, uint32_t sector, struct vd_error *e) VD_MUST_CHECK;
 const char *vd_inplace_act_name(int act);
 
 #endif

@@ -192,7 +192,8 @@ static int judge_removal(const struct vd_image *img, uint32_t slot, unsigned fla
 	for (uint32_t i = 0; i < luks->n_slots; i++)
 		is_used |= luks->slots[i].index == slot;
 	if (!is_used)
-		return vd_fail(e, VD_ENOENT, "%s: keyslot %u is not in use", img->path, slot);
+		return vd_hint(e, vd_fail(e, VD_ENOENT, "%s: keyslot %u is not in use", img->path, slot),
+			       "vdisk key list shows those that are");
 	if (!is_last_unbound(luks, slot) || (flags & VD_KEYSLOT_LAST))
 		return 0;
 	if (luks->n_slots == 1) {

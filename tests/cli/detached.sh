@@ -8,7 +8,12 @@ printf secret > key
 printf other > other
 cheap='--pbkdf-iterations 1000'
 size=$((1024 * 1024 + 512))
-dd if=/dev/urandom of=plain.raw bs=$size count=1 iflag=fullblock status=none
+# Random bytes, but for a text that tells it from noise, as every real disk has something that does.
+make_disk() {
+	head -c "$2" /dev/urandom > "$1"
+	printf '%0480d' 0 | dd of="$1" bs=512 seek=3 conv=notrunc status=none
+}
+make_disk plain.raw $size
 
 same_as_plain() { "$VDISK" compare -q -f raw --key-file key --second-header "$1" plain.raw "$2"; }
 
@@ -106,6 +111,15 @@ claim "nothing is readable, it says at last"
 grep -q '^note: i.raw opens with the header in i.hdr alone' "$stderr" && reads_as_plain key
 claim "the disk is the same"
 check_fails 1 "a file that there is becomes no header" "$VDISK" encrypt --in-place -f raw --key-file key $cheap --header i.hdr plain.raw
+# The same key opens the header of another disk: nothing but what it decrypts to tells.
+"$VDISK" encrypt --key-file key $cheap --header wrong.hdr plain.raw wrong.raw
+cp i.raw i.copy
+check_fails 10 "another disk's header is not decrypted with" "$VDISK" decrypt --in-place --key-file key --header wrong.hdr i.raw
+grep -q "another disk's header" "$stderr" && grep -q '^hint: nothing was changed' "$stderr"
+claim "and it is said why"
+check_fails 10 "nor rekeyed with" "$VDISK" rekey --volume-key --key-file key $cheap --header wrong.hdr i.raw
+cmp -s i.raw i.copy && [ ! -e i.raw.vdisk-journal ]
+claim "no byte was changed"
 cp i.hdr old.hdr
 check "gets another volume key in place" "$VDISK" rekey --volume-key --key-file key --new-key-file other $cheap --header i.hdr i.raw
 reads_as_plain other && ! cmp -s i.hdr old.hdr && ! "$VDISK" compare -q -f raw --key-file key --second-header old.hdr plain.raw i.raw
@@ -144,7 +158,7 @@ claim "to the end"
 
 if [ "$(id -u)" -eq 0 ] && truncate -s 4M back && dev=$(losetup -f --show "$PWD/back" 2>/dev/null); then
 	on_exit "losetup -d $dev"
-	dd if=/dev/urandom of=back.raw bs=1M count=4 status=none
+	make_disk back.raw 4194304
 	dd if=back.raw of="$dev" bs=1M status=none
 	check_fails 63 "a device has no room for a header" "$VDISK" encrypt --in-place -f raw --key-file key $cheap --journal dev.j "$dev"
 	grep -q 'hint:.*--header FILE' "$stderr"

@@ -5,6 +5,7 @@
  */
 #include "wipe/discover.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -280,8 +281,11 @@ int wipe_discover(const struct settings *s, const char *target, struct wipe_set 
 {
 	struct stat st;
 
-	if (stat(target, &st))
-		return fail(e, VD_ENOENT, "%s does not exist", target);
+	if (stat(target, &st)) {
+		int r = fail_errno(e, errno, "%s: looking at it failed", target);
+
+		return fail_hint(e, r, "check the spelling, and that you may see it");
+	}
 	if (s->header && (S_ISDIR(st.st_mode) || wipe_is_machine(target)))
 		return fail(e, VD_EARG, "--header goes with one disk");
 	if (S_ISDIR(st.st_mode))
