@@ -342,7 +342,8 @@ static int say_half_way(struct vd_inplace *p, int r, struct vd_error *e)
 	const char *journal = p->opts->journal, *header = p->opts->header;
 	char opts[sizeof(e->hint)];
 
-	if (r == 0 || !p->report->changed)
+	/* What was asked for in vain has a hint of its own. */
+	if (r == 0 || r == VD_EARG || !p->report->changed)
 		return r;
 	snprintf(opts, sizeof(opts), "%s%s%s%s", journal ? " --journal " : "", journal ? journal : "", header ? " --header " : "",
 		 header ? header : "");

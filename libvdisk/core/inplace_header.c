@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The header of a container that is converted in place: the last of it that changes before the veil is lifted. It lies at the
- * beginning of the disk, or in a file of its own that the caller names. A format's own key area is its driver's.
+ * beginning of the disk, or in a file of its own that the caller names. A format's own key area is its driver's, and has been
+ * set in the step before.
  *
  * A header file is as it was until all data are converted; what it is to become, the journal has until then. So it is whole at
  * every instant, and who turns back finds it untouched. It is never taken for granted that the name leads to the same file as at
@@ -119,11 +120,11 @@ int vd_inplace_write_header(struct vd_inplace *p, struct vd_error *e)
 	struct vd_bytes header = vd_inplace_header(p, !s->is_back);
 	int r;
 
-	if (!s->is_container || !header.len || (s->is_back && !s->moves))
+	if (!header.len || (s->is_back && !s->moves))
 		return 0;
-	/* Tables of before lie about in clear, and have become nobody's. */
+	/* Tables of before, and what a crash cut off from the step before, lie about in clear, and have become nobody's. */
 	r = s->moves || s->is_back ? 0 : vd_inplace_scrub(p, e);
-	if (r < 0)
+	if (r < 0 || !s->is_container)
 		return r;
 	return vd_inplace_is_detached(s) ? write_file(p, header, e) : write_beginning(p, header, e);
 }

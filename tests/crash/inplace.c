@@ -200,6 +200,25 @@ static void expect_no_mark(struct vd_host *host, const char *what)
 	}
 }
 
+/* Nor is anything else readable, by the look that every conversion ends with. */
+static void expect_no_plaintext(const struct variant *v, struct vd_host *host, const char *what)
+{
+	struct vd_open_opts o = disk_open_opts(v->format, VD_OPEN_METADATA | VD_OPEN_FILES);
+	struct vd_plaintext_report rep = { .struct_size = sizeof(rep) };
+	struct vd_plaintext_opts opts = { .struct_size = sizeof(opts) };
+	struct vd_image *img = NULL;
+	struct vd_error e;
+
+	o.header = kind->header;
+	if (v->format == &vd_format_raw)
+		o.format = "luks";
+	expect_ok(vd_image_open_on(host, NULL, "d", &o, &img, &e), &e);
+	expect_ok(vd_plaintext_scan(img, &opts, NULL, &rep, &e), &e);
+	vd_image_abort(img);
+	if (rep.findings)
+		fail_msg("%s: %llu findings of plaintext", what, (unsigned long long)rep.findings);
+}
+
 /* ---- states --------------------------------------------------------------------------------------------- */
 
 struct seen {
@@ -258,6 +277,8 @@ static void check_state(const struct variant *v, const struct act *act, const st
 	expect_disk(v, c->host, m, what);
 	if (!back && act->act == VD_INPLACE_ENCRYPT)
 		expect_no_mark(c->host, what);
+	if (!back && act->act != VD_INPLACE_DECRYPT)
+		expect_no_plaintext(v, c->host, what);
 	assert_true(is_luks(c->host, v, m) == (back ? act->act != VD_INPLACE_ENCRYPT : act->act != VD_INPLACE_DECRYPT));
 	/* A disk that was never encrypted has no header left. */
 	if (kind->header)
