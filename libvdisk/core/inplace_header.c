@@ -118,13 +118,15 @@ int vd_inplace_write_header(struct vd_inplace *p, struct vd_error *e)
 {
 	const struct vd_journal_state *s = &p->j->state;
 	struct vd_bytes header = vd_inplace_header(p, !s->is_back);
-	int r;
+	int r = 0;
 
 	if (!header.len || (s->is_back && !s->moves))
 		return 0;
-	/* Tables of before, and what a crash cut off from the step before, lie about in clear, and have become nobody's. */
-	r = s->moves || s->is_back ? 0 : vd_inplace_scrub(p, e);
-	if (r < 0 || !s->is_container)
-		return r;
-	return vd_inplace_is_detached(s) ? write_file(p, header, e) : write_beginning(p, header, e);
+	if (s->is_container)
+		r = vd_inplace_is_detached(s) ? write_file(p, header, e) : write_beginning(p, header, e);
+	/*
+	 * Tables of before, and what a crash cut off from this step or the one before, lie about in clear, and have become
+	 * nobody's. Last, since even this step leaves something: a VHD that grows leaves the footer that it had.
+	 */
+	return r < 0 || s->moves || s->is_back ? r : vd_inplace_scrub(p, e);
 }
