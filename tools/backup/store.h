@@ -17,13 +17,20 @@ enum store_kind { STORE_CONFIG, STORE_KEY, STORE_LOCK, STORE_SNAPSHOT, STORE_IND
 #define STORE_NAME_SIZE 65      /* 64 lowercase hexadecimal digits: SHA-256 of the object as it lies there; the config has none: "" */
 
 struct store;
+/* How a server is reached. A folder needs nothing of it: NULL. */
+struct store_access {
+	const char *credentials;        /* file whose first line is "user:password"; NULL: none are asked for */
+	const char *ca;                 /* file of certificates (PEM) that may vouch for the server; NULL: those of the system */
+	const char *pin;                /* "sha256//" and the hash in base64 of the only public key that it may have; NULL: any */
+	unsigned patience;              /* seconds in which a lost connection is tried again; 0: 300 */
+};
 /*
- * `where`: a path, or rest:http://HOST/REPO, rest:https://... (user and password come from `credentials`, a file with "user:password", or
- * NULL; never from the address). Nothing is read or written yet. close() takes what open() or create() gave, or NULL.
+ * `where`: a path, or rest:http://HOST/REPO, rest:https://... (no user or password in it). What access points to is copied. Nothing is read or written
+ * yet. close() takes what open() or create() gave, or NULL.
  */
-int store_open(const char *where, const char *credentials, struct store **out, struct vd_error *e);
+int store_open(const char *where, const struct store_access *access, struct store **out, struct vd_error *e);
 /* Makes the empty places of a new repository. VD_EEXIST: one is there already, or the folder is not empty. */
-int store_create(const char *where, const char *credentials, struct store **out, struct vd_error *e);
+int store_create(const char *where, const struct store_access *access, struct store **out, struct vd_error *e);
 void store_close(struct store *s);
 /* As the user named it; of the store. */
 const char *store_where(const struct store *s);
