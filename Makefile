@@ -25,7 +25,7 @@ HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter lib
 HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
-TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt 2>/dev/null) -lpthread -lm
+TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread $(WARN) -MMD -MP \
@@ -45,7 +45,7 @@ endif
 ifeq ($(filter gpgme,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
-TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c) tools/keyhelpers/base64.c)
+TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/backup/*.c) tools/keyhelpers/base64.c)
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.
 HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault) \
              $(if $(filter tss2-esys,$(HELPER_PKGS)),vdisk-key-tpm2) $(if $(filter p11-kit-1,$(HELPER_PKGS)),vdisk-key-pkcs11)
