@@ -131,6 +131,9 @@ $(B)/vdisk-key-pkcs11: HELPER_NEEDS = p11-kit-1
 $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LIBS) $(TEST_LIBS)
+$(B)/tests/interop/changes.o: INC = -Ilibvdisk/include -Itools
+$(B)/tests/interop/changes: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
+$(B)/tests/interop/changes: TEST_LIBS += $(TOOL_LIBS)
 # The option tables are tested where they are.
 $(B)/tests/unit/test_opts.o $(B)/tests/unit/test_certificate.o: INC = -Ilibvdisk/include -Itools -I.
 $(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))

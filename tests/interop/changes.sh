@@ -1,0 +1,114 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What tells a backup which blocks changed, from image to image and from backup to backup: each source beside who else can
+# tell, and each doubt, after which everything has to be read.
+. "$SRCDIR/tests/support/lib.sh"
+. "$SRCDIR/tests/support/peers.sh"
+requires qemu-img qemu-io perl
+
+changes=$BUILDDIR/tests/interop/changes
+# look ARGUMENTS...: one backup; $mark is what it leaves
+look() {
+	"$changes" "$@" > seen 2> seen.err || { cat seen.err >&2; return 1; }
+	mark=$(sed -n 's/^mark: //p' seen)
+}
+source_is() { grep -qx "source: $1" seen; }
+doubts() { grep -q "^scan: .*$1" seen; }
+ranges() { grep '^[0-9]' seen | tr '\n' ',' ; }
+bitmaps() { qemu-img info --output=json "$1" | perl -MJSON::PP -e 'local $/;
+	print join(" ", map "$_->{name}:@{$_->{flags}}", @{decode_json(<STDIN>)->{"format-specific"}{data}{bitmaps} || []}), "\n"'; }
+count() { bitmaps "$1" | wc -w; }
+
+# ---- bitmaps of ours, from backup to backup ----------------------------------------------------------------
+
+qemu-img create -q -f qcow2 d.qcow2 64M
+qemu-io -f qcow2 -c 'write 0 20M' d.qcow2 > io.log
+look -a -t d.qcow2 && doubts 'no base'; claim "a first backup has no base and is a scan"
+first=$mark
+[ "$(count d.qcow2)" -eq 1 ] && bitmaps d.qcow2 | grep -q ':auto$'; claim "qemu-img sees the one bitmap that records from here on"
+look -a -t -m "$first" d.qcow2
+source_is 'qcow2 bitmap' && [ -z "$(ranges)" ]; claim "nothing was written: nothing has changed"
+second=$mark
+[ "$second" != "$first" ] && [ "$(count d.qcow2)" -eq 1 ]; claim "and the bitmap is a new one, alone"
+qemu-io -f qcow2 -c 'write 1M 100k' -c 'write -z 30M 64k' -c 'discard 10M 1M' d.qcow2 > io.log
+look -a -t -m "$second" -e failed d.qcow2
+source_is 'qcow2 bitmap' && [ "$(ranges)" = "1048576 131072,10485760 1048576,31457280 65536," ]; claim "what qemu wrote, zeroed and discarded has changed"
+[ "$(count d.qcow2)" -eq 1 ]; claim "a backup that failed leaves no bitmap"
+look -a -t -m "$second" -e killed d.qcow2
+[ "$(count d.qcow2)" -eq 2 ]; claim "one that is killed leaves its own beside the base's"
+look -a -t -m "$second" -e killed d.qcow2
+source_is 'qcow2 bitmap' && [ "$(count d.qcow2)" -eq 2 ]; claim "the next one removes what the killed one left"
+qemu-io -f qcow2 -c 'write 40M 64k' d.qcow2 > io.log
+look -a -t -m "$mark" -e killed d.qcow2
+[ "$(ranges)" = "41943040 65536," ]; claim "a snapshot that became durable before the kill has its bitmap"
+look -a -t -m "$first" d.qcow2
+doubts 'is not there'; claim "the bitmap of an older base is gone, and everything is read"
+third=$mark
+qemu-io -f qcow2 -c 'write 50M 64k' d.qcow2 > io.log
+look -a -m "$third" d.qcow2
+source_is 'qcow2 bitmap' && [ "$(ranges)" = "52428800 65536," ] && [ "$(count d.qcow2)" -eq 1 ]; claim "without a new bitmap the old one stays"
+qemu-io -f qcow2 -c 'write 51M 64k' d.qcow2 > io.log
+look -a -t -m "$mark" d.qcow2
+[ "$(ranges)" = "52428800 65536,53477376 65536," ]; claim "and tells the next time all since then"
+base=$mark
+qemu-img check -q d.qcow2; claim "qemu-img check finds nothing"
+
+# ---- every doubt -------------------------------------------------------------------------------------------
+
+ours=$(bitmaps d.qcow2 | sed 's/:.*//')
+cp d.qcow2 keep.qcow2
+again() { cp keep.qcow2 d.qcow2; }
+qemu-img bitmap --remove d.qcow2 "$ours"
+look -a -m "$base" d.qcow2 && doubts 'is not there'; claim "a bitmap that somebody removed is a doubt"
+qemu-img bitmap --add -g 1M d.qcow2 "$ours"
+look -a -m "$base" d.qcow2 && doubts 'is not the one'; claim "so is one of another granularity"
+again; qemu-img bitmap --disable d.qcow2 "$ours"
+look -a -m "$base" d.qcow2 && doubts 'disabled'; claim "so is one that does not record"
+again; "$imgio" -w d.qcow2 'write -P 1 0 4096' flush abort > io.log 2>&1 || true
+look -a -m "$base" d.qcow2 && doubts 'does not tell'; claim "so is one that a crash left in use"
+again; perl -e 'open F, "+<", "d.qcow2"; seek F, 88, 0; print F "\0" x 8'
+look -a -m "$base" d.qcow2 && grep -q '^scan: .*bitmap' seen; claim "so are all after a program that does not know bitmaps"
+again; qemu-img resize -q d.qcow2 65M
+look -a -m "$base" d.qcow2 && doubts 'another size'; claim "so is another size"
+again; "$VDISK" snapshot create -q d.qcow2 then
+look -a -m "$base" -s then d.qcow2 && doubts 'of a snapshot'; claim "so is a snapshot"
+look -a -m "$base" d.qcow2 && source_is 'qcow2 bitmap'; claim "but not the disk that has one"
+"$VDISK" snapshot apply -q d.qcow2 then
+look -a -m "$base" d.qcow2 && source_is 'qcow2 bitmap' && [ "$(ranges)" = "0 67108864," ]; claim "of which all has changed when it is applied"
+again; look -a -m '' d.qcow2 && doubts 'kept no mark'; claim "so is a base without a mark"
+look -a -m 'size=67108864;chain=zz;bitmap=x' d.qcow2 && grep -q '^scan: ' seen; claim "or with one that means nothing"
+look -t d.qcow2 && grep -q '^scan: no base' seen; claim "what is not asked for is not looked at"
+qemu-img create -q -f qcow2 -b d.qcow2 -F qcow2 over.qcow2
+look -a -t over.qcow2 && over=$mark
+qemu-io -f qcow2 -c 'write 5M 64k' over.qcow2 > io.log
+look -a -m "$over" over.qcow2 && [ "$(ranges)" = "5242880 65536," ]; claim "an overlay has its own bitmap"
+qemu-io -f qcow2 -c 'write 6M 64k' d.qcow2 > io.log
+look -a -m "$over" over.qcow2 && doubts 'backing files have changed'; claim "a change below an overlay is a doubt"
+qemu-img create -q -f qcow2 -o data_file=raw.data,data_file_raw=on ext.qcow2 16M
+look -a -t ext.qcow2; look -a -m "$mark" ext.qcow2
+doubts 'raw data file'; claim "so is a raw data file beside the image"
+qemu-img create -q -f vmdk d.vmdk 16M
+look -a -t d.vmdk && grep -q '^begin: .*bitmaps' seen; claim "a format without bitmaps makes none, and says so"
+look -a -m "$mark" d.vmdk && grep -q '^scan: nothing was asked' seen; claim "and is scanned"
+qemu-img create -q -f qcow2 -o compat=0.10 two.qcow2 16M
+look -a -t two.qcow2 && grep -q '^begin: ' seen; claim "qcow2 version 2 is such a format"
+
+# A copy of the image has the right bitmap or none.
+again; look -a -t -m "$base" d.qcow2 && newer=$mark
+look -a -m "$newer" keep.qcow2 && doubts 'is not there'; claim "an older state of the image is a doubt for a newer base"
+cp d.qcow2 copy.qcow2 && qemu-io -f qcow2 -c 'write 7M 64k' copy.qcow2 > io.log
+look -a -m "$newer" copy.qcow2 && [ "$(ranges)" = "7340032 65536," ]; claim "a copy tells what was written to the copy"
+
+# ---- bitmaps of the user's, encrypted images ---------------------------------------------------------------
+
+qemu-img bitmap --add d.qcow2 mine
+qemu-io -f qcow2 -c 'write 9M 64k' d.qcow2 > io.log
+look -b mine -m "$newer" d.qcow2 && [ "$(ranges)" = "9437184 65536," ]; claim "a bitmap of the user's is taken by its name"
+look -b none -m "$newer" d.qcow2 && doubts "'none' is not there"; claim "one that there is not is a doubt"
+printf 'correct horse' > key
+"$VDISK" create -q -f qcow2 --encrypt --pbkdf-iterations 1000 --key-file key enc.qcow2 16M
+look -a -t -k key enc.qcow2; enc=$mark
+"$imgio" -w -k key enc.qcow2 'write -P 7 3M 1k' > io.log
+look -a -t -k key -m "$enc" enc.qcow2 && [ "$(ranges)" = "3145728 65536," ]; claim "encrypted images have bitmaps, too"
+
+done_testing
