@@ -111,4 +111,46 @@ look -a -t -k key enc.qcow2; enc=$mark
 "$imgio" -w -k key enc.qcow2 'write -P 7 3M 1k' > io.log
 look -a -t -k key -m "$enc" enc.qcow2 && [ "$(ranges)" = "3145728 65536," ]; claim "encrypted images have bitmaps, too"
 
+# ---- lists of the caller's ---------------------------------------------------------------------------------
+
+# page SINCE UNTIL START LENGTH RANGES [SIZE]
+page() { printf '{"disk-size": %s, "since": "%s", "until": "%s", "start": %s, "length": %s, "changed": [%s]}\n' "${6:-67108864}" "$@"; }
+range() { printf '{"start": %s, "length": %s}' "$@"; }
+truncate -s 64M l.raw
+page '*' 52-a/1 0 67108864 "" > l.json
+look -l l.json l.raw && doubts 'no base'; claim "a first list is of no use"
+base=$mark
+{ page 52-a/1 52-a/2 0 33554432 "$(range 20971520 4096), $(range 65536 65536), $(range 131072 1)"
+  printf '{"disk-size":67108864,"since":"52-a/1","until":"52-a/2","startOffset":33554432,"length":33554432,'
+  printf '"changedArea":[{"start":67043328,"length":65536}],"more":{"of":["vmware",1]}}'; } > l.json
+look -l l.json -m "$base" l.raw && source_is list && [ "$(ranges)" = "65536 131072,20971520 65536,67043328 65536," ]
+claim "but the next one, in pages, in no order, in VMware's words or in ours"
+second=$mark
+look -l - -m "$base" l.raw < l.json && source_is list && [ "$mark" = "$second" ]; claim "also by a pipe"
+refuses() { # WORDS CLAIM
+	look -l l.json -m "$base" l.raw && doubts "$1"; claim "$2"
+}
+look -l l.json -m "$second" l.raw && doubts 'begins at another time'; claim "a list that begins at another time is a doubt"
+[ "$mark" = "$second" ]; claim "and is good for the next one all the same"
+page 52-a/1 52-a/2 0 33554432 "$(range 65536 65536)" > l.json; refuses 'ends at byte 33554432 of 67108864' "so is one that ends early"
+: > l.json; refuses 'ends at byte 0' "so is one that does not begin"
+page 52-a/1 52-a/2 0 67108864 "" | head -c 60 > l.json; refuses 'ends at byte 0' "so is one that is cut off in a page"
+{ page 52-a/1 52-a/2 0 33554432 ""; page 52-a/1 52-a/2 33619968 33488896 ""; } > l.json; refuses 'do not follow' "so is one with a gap"
+{ page 52-a/1 52-a/2 0 67108864 ""; page 52-a/1 52-a/2 0 67108864 ""; } > l.json; refuses 'do not follow' "so is one that begins anew"
+{ page 52-a/1 52-a/2 0 33554432 ""; page 52-a/1 52-a/3 33554432 33554432 ""; } > l.json; refuses 'another time' "so are pages of two lists"
+page 52-a/1 52-a/2 0 67108864 "" 67108352 > l.json; refuses 'another disk' "so is one of another disk"
+page 52-a/1 52-a/2 0 33554432 "$(range 33554432 512)" > l.json; refuses 'outside its page' "so is a range outside its page"
+page 52-a/1 52-a/2 0 67108864 "$(range 1 18446744073709551615)" > l.json; refuses 'outside its page' "so is one larger than all"
+page 52-a/1 52-a/2 0 67108864 "$(range -1 5)" > l.json; refuses 'without start' "so is one before the beginning"
+page 52-a/1 52-a/2 0 67108864 '7' > l.json; refuses 'without start' "so is what is no range"
+page 52-a/1 '52;bitmap=x' 0 67108864 '' > l.json; refuses 'from when to when' "so is an id that would break the mark"
+echo 'nothing of the kind' > l.json; refuses 'no JSON' "so is what is no JSON"
+echo '[]' > l.json; refuses 'no JSON object' "so is what is no page"
+{ page 52-a/1 52-a/2 0 67108864 "" | head -c 90; yes ' ' | head -c 5000000; } > l.json; refuses '4 MiB' "so is a page without an end"
+run "$changes" -l none.json -m "$base" l.raw; [ "$status" -eq 1 ] && grep -q 'none.json' "$stderr"; claim "one that is not there is an error"
+perl -e 'for my $p (0 .. 255) { print "{\"disk-size\":67108864,\"since\":\"52-a/1\",\"until\":\"52-a/2\",\"start\":", $p << 18, ",\"length\":262144,\"changed\":[";
+	print join(",", map "{\"start\":" . (($p << 18) + 512 * $_) . ",\"length\":512}", grep $p % 2, 0 .. 511); print "]}" }' > l.json
+look -l l.json -m "$base" l.raw && [ "$(grep -c '^[0-9]' seen)" -eq 128 ] && [ "$(grep '^[0-9]' seen | head -1)" = "262144 262144" ]
+claim "sixty thousand ranges in 256 pages come to what they are"
+
 done_testing

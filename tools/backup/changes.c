@@ -232,7 +232,8 @@ int changes_look(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_S
 	mark_put(c, "series", "%s", c->series);
 	is_base = judge_base(c, img, &chain, why);
 	r = ask(c, img, (const struct source[]){
-		{ "qcow2 bitmap", changes_of_bitmap, is_base && (w->bitmap || (w->is_automatic && c->base_bitmap[0])) },
+		{ "list", changes_of_list, w->list },
+		{ "qcow2 bitmap", changes_of_bitmap, is_base && ((w->bitmap && !w->nbd) || (w->is_automatic && c->base_bitmap[0])) },
 		{ 0 },
 	}, is_base, why, e);
 	changes_bitmap_mark(c, vd_image_size(img));
