@@ -153,4 +153,37 @@ perl -e 'for my $p (0 .. 255) { print "{\"disk-size\":67108864,\"since\":\"52-a/
 look -l l.json -m "$base" l.raw && [ "$(grep -c '^[0-9]' seen)" -eq 128 ] && [ "$(grep '^[0-9]' seen | head -1)" = "262144 262144" ]
 claim "sixty thousand ranges in 256 pages come to what they are"
 
+# ---- VMware's CTK files ------------------------------------------------------------------------------------
+
+# Nobody but VMware makes them; these are what files of that kind are known to look like.
+# ctk UUID ENTRIES [BLOCK=NUMBER...]
+ctk() { perl -e '($u, $n, @b) = @ARGV; $d = pack("V4", 0xf61972a2, 1, 0, 512) . "\1" x 28 . pack("H32", $u); $d .= "\0" x (512 - length $d);
+	@t = (0) x $n; for (@b) { ($i, $v) = split /=/; $t[$i] = $v } print $d, pack("V*", @t)' "$@" > v-ctk.vmdk; }
+u=52dec0d9b9439d1061d54c1be97b6563
+qemu-img create -q -f vmdk -o subformat=monolithicFlat v.vmdk 64M
+sed -i '/^createType/a changeTrackPath="v-ctk.vmdk"' v.vmdk
+ctk $u 1024 0=1 5=2
+look -a -c v.vmdk && doubts 'no base' && echo "$mark" | grep -q "ctk=$u/2"; claim "a first backup notes how far the CTK file is"
+base=$mark
+ctk $u 1024 0=1 5=2 7=3 8=3 1023=4
+look -a -c -m "$base" v.vmdk && source_is 'VMware CTK' && [ "$(ranges)" = "327680 65536,458752 131072,67043328 65536," ]
+claim "blocks of that time and later may have changed, and no others"
+newer=$mark
+look -a -m "$base" v.vmdk && doubts 'nothing was asked'; claim "without a word of the user's no CTK file is trusted"
+doubt() { look -a -c -m "$base" v.vmdk && doubts "$1"; claim "$2"; }
+ctk 62dec0d9b9439d1061d54c1be97b6563 1024 0=5; doubt 'began anew' "one that began anew is a doubt"
+ctk $u 1024 0=1; doubt 'older than the base' "so is one that is older"
+ctk $u 900 0=5; doubt 'another size' "so is one of a smaller disk"
+ctk $u 1200 0=5; doubt 'another size' "so is one of a larger disk"
+ctk $u 1030 1026=5; doubt 'past the disk' "so is one with blocks past the end"
+ctk $u 1024 0=5; truncate -s -1 v-ctk.vmdk; doubt 'cut off' "so is one that is cut off"
+ctk $u 1024 0=5; put v-ctk.vmdk 0 a27219f7; doubt 'unknown kind' "so is another magic"
+ctk $u 1024 0=5; put v-ctk.vmdk 4 02; doubt 'unknown kind' "so is another version"
+ctk $u 1024 0=5; put v-ctk.vmdk 44 00000000000000000000000000000000; doubt 'of which disk' "so is one without an id"
+ctk $u 1024 0=5; touch -d '+1 minute' v-flat.vmdk; doubt 'written after its CTK' "so is a disk that was written past it"
+touch -d '-1 minute' v-flat.vmdk; rm v-ctk.vmdk; doubt 'not there' "so is a missing one"
+ln -s /etc/passwd v-ctk.vmdk; doubt 'not there' "so is a link in its place"
+rm v-ctk.vmdk; mkfifo v-ctk.vmdk; doubt 'no file' "so is a pipe"
+rm v-ctk.vmdk; sed -i 's,v-ctk,../v-ctk,' v.vmdk; doubt 'not there' "so is a name in another folder"
+
 done_testing

@@ -39,6 +39,7 @@ int in_doubt(char why[CHANGES_WHY_SIZE], const char *fmt, ...) VD_PRINTF(2, 3);
  * c->mark what they have to find again the next time, also with 0. c->set is empty before.
  */
 int changes_of_bitmap(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
+int changes_of_ctk(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
 int changes_of_list(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
 
 /* Makes `fresh`; where it cannot, `why` says so. */
