@@ -45,7 +45,7 @@ endif
 ifeq ($(filter gpgme,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
-TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/backup/*.c) tools/keyhelpers/base64.c)
+TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/backup/*.c tools/fsview/*.c tools/scan/*.c) tools/keyhelpers/base64.c)
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.
 HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault) \
              $(if $(filter tss2-esys,$(HELPER_PKGS)),vdisk-key-tpm2) $(if $(filter p11-kit-1,$(HELPER_PKGS)),vdisk-key-pkcs11)
@@ -135,9 +135,9 @@ $(B)/tests/interop/changes.o: INC = -Ilibvdisk/include -Itools
 $(B)/tests/interop/changes: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
 $(B)/tests/interop/changes: TEST_LIBS += $(TOOL_LIBS)
 # The option tables are tested where they are.
-$(B)/tests/unit/test_opts.o $(B)/tests/unit/test_certificate.o: INC = -Ilibvdisk/include -Itools -I.
-$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
-$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate: TEST_LIBS += $(TOOL_LIBS)
+$(B)/tests/unit/test_opts.o $(B)/tests/unit/test_certificate.o $(B)/tests/unit/test_fsview.o: INC = -Ilibvdisk/include -Itools -I.
+$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate $(B)/tests/unit/test_fsview: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
+$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate $(B)/tests/unit/test_fsview: TEST_LIBS += $(TOOL_LIBS)
 # So are the programs for --key-command.
 $(B)/tests/unit/test_keyprotocol.o: INC = -I. -Itools
 $(B)/tests/unit/test_keyprotocol: $(call obj,tools/keyhelpers/protocol.c tools/keyhelpers/base64.c)
