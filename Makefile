@@ -131,13 +131,15 @@ $(B)/vdisk-key-pkcs11: HELPER_NEEDS = p11-kit-1
 $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LIBS) $(TEST_LIBS)
-$(B)/tests/interop/changes.o: INC = -Ilibvdisk/include -Itools
-$(B)/tests/interop/changes: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
-$(B)/tests/interop/changes: TEST_LIBS += $(TOOL_LIBS)
-# The option tables are tested where they are.
-$(B)/tests/unit/test_opts.o $(B)/tests/unit/test_certificate.o $(B)/tests/unit/test_fsview.o: INC = -Ilibvdisk/include -Itools -I.
-$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate $(B)/tests/unit/test_fsview: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
-$(B)/tests/unit/test_opts $(B)/tests/unit/test_certificate $(B)/tests/unit/test_fsview: TEST_LIBS += $(TOOL_LIBS)
+# Programs that test parts of the command are linked with it: one a line.
+TOOL_TESTS := tests/unit/test_opts \
+              tests/unit/test_certificate \
+              tests/unit/test_book \
+              tests/unit/test_fsview \
+              tests/interop/changes
+$(patsubst %,$(B)/%.o,$(TOOL_TESTS)): INC = -Ilibvdisk/include -Itools -I.
+$(addprefix $(B)/,$(TOOL_TESTS)): $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
+$(addprefix $(B)/,$(TOOL_TESTS)): TEST_LIBS += $(TOOL_LIBS)
 # So are the programs for --key-command.
 $(B)/tests/unit/test_keyprotocol.o: INC = -I. -Itools
 $(B)/tests/unit/test_keyprotocol: $(call obj,tools/keyhelpers/protocol.c tools/keyhelpers/base64.c)
