@@ -19,14 +19,20 @@
 static int overwrite(struct vd_image *img, const struct vd_range *range, struct vd_error *e)
 {
 	static const uint8_t zeros[CHUNK];
+	struct vd_io *io = vd_set_io(img->set, range->file);
 	uint64_t at = range->host_off, end = range->host_off + range->len, size;
-	int r = vd_io_size(vd_set_io(img->set, range->file), &size, e);
+	int r = vd_io_size(io, &size, e);
 
 	/* The last cluster may be cut short by the end of the file. */
 	end = vd_min_u64(end, size);
-	for (uint64_t n; at < end && r == 0; at += n) {
-		n = vd_min_u64(CHUNK, end - at);
-		r = vd_set_pwrite(img->set, range->file, zeros, n, at, e);
+	for (uint64_t n = 0; at < end && r == 0; at += n) {
+		bool is_data = true;
+
+		/* A hole has no bytes, and would get room by being overwritten. */
+		r = vd_io_extent(io, at, &is_data, &n, e);
+		n = vd_min_u64(n, is_data ? vd_min_u64(CHUNK, end - at) : end - at);
+		if (r == 0 && is_data)
+			r = vd_set_pwrite(img->set, range->file, zeros, n, at, e);
 	}
 	return r;
 }

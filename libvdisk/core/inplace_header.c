@@ -16,6 +16,8 @@
 #include "libvdisk/core/inplace_steps.h"
 #include "libvdisk/io/atomic.h"
 
+#define PIECE (1u << 20)
+
 struct vd_bytes vd_inplace_header(const struct vd_inplace *p, int i)
 {
 	return (struct vd_bytes){ p->j->header[i], p->j->state.header_len[i] };
@@ -100,17 +102,30 @@ static int write_file(struct vd_inplace *p, struct vd_bytes header, struct vd_er
 
 /* ---- in the disk ----------------------------------------------------------------------------------------- */
 
-/* All up to the payload, since another header may have been there. */
+/* Another header may have been here. What is zeros already is left, so that a large unit takes no more room than the header. */
+static int clear_behind(struct vd_inplace *p, uint64_t from, struct vd_error *e)
+{
+	vd_auto_free uint8_t *seen = NULL;
+	uint64_t end = p->j->state.payload_off;
+	int r = vd_alloc_buffer(PIECE, &seen, e);
+
+	for (uint64_t at = from, n; at < end && r == 0; at += n) {
+		n = vd_min_u64(end - at, PIECE);
+		r = vd_read(p->img, seen, n, at, e);
+		if (r < 0 || vd_is_zero(seen, n))
+			continue;
+		memset(seen, 0, n);
+		r = vd_write(p->img, seen, n, at, e);
+	}
+	return r;
+}
+
 static int write_beginning(struct vd_inplace *p, struct vd_bytes header, struct vd_error *e)
 {
-	uint64_t len = p->j->state.payload_off;
-	vd_auto_free uint8_t *all = NULL;
-	int r = vd_alloc(1, len, &all, e);
+	int r = vd_write(p->img, header.p, header.len, 0, e);
 
-	if (r < 0)
-		return r;
-	memcpy(all, header.p, header.len);
-	r = vd_write(p->img, all, len, 0, e);
+	if (r == 0)
+		r = clear_behind(p, header.len, e);
 	return r < 0 ? r : vd_image_commit_tables(p->img, e);
 }
 

@@ -17,7 +17,8 @@
 
 #define SECTOR 512
 #define RUNS 64
-#define JOURNAL_BASE (2u << 20)         /* all but headers and records */
+#define TABLES_BASE (4u << 20)          /* what the formats round up to: a BAT and a log of VHDX, tables of qcow2 */
+#define TABLE_ENTRY 24                  /* bytes of tables for a unit at most: qcow2's extended L2 entry, and its refcount */
 
 /* ---- the image as it is --------------------------------------------------------------------------------- */
 
@@ -169,7 +170,7 @@ static int judge_detached(const struct vd_inplace *p, const struct vd_luks_info 
 /* The header that there is, and its volume key. */
 static int open_old(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
-	bool is_container = !p->img->format->encrypts;
+	bool is_container = b->is_container;
 	size_t len = 0;
 	int r = vd_layer_read_header(p->img, is_container, &b->header[0], &len, e);
 
@@ -207,7 +208,7 @@ static const struct vd_key *first_key(const struct vd_inplace_opts *o)
 
 static int make_new(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
-	bool is_container = !p->img->format->encrypts, is_rekey = b->act == VD_INPLACE_REKEY;
+	bool is_container = b->is_container, is_rekey = b->act == VD_INPLACE_REKEY;
 	enum vd_luks_type type = p->opts->luks_type == VD_LUKS2 || (is_rekey && b->luks.version == 2) ? VD_LUKS2 : VD_LUKS1;
 	uint64_t unit = b->moves ? SECTOR : p->img->info.unit;
 	struct vd_luks_format_opts f = {
@@ -334,9 +335,10 @@ static int make_keys(struct vd_inplace *p, struct vd_begin *b, struct vd_error *
 
 /* ---- what it takes -------------------------------------------------------------------------------------- */
 
-/* Guest bytes without a place: a container has none. */
+/* Guest bytes without a place, in whole units: a container has none. */
 static int count_holes(struct vd_image *img, uint64_t *bytes, struct vd_error *e)
 {
+	uint64_t unit = img->info.unit;
 	int r = 0;
 
 	for (uint64_t at = 0; at < img->info.size && r == 0;) {
@@ -345,16 +347,54 @@ static int count_holes(struct vd_image *img, uint64_t *bytes, struct vd_error *e
 
 		r = img->format->map(img->state, at, img->info.size - at, 0, runs, &n, e);
 		for (size_t i = 0; i < n && r == 0; i++) {
-			*bytes += runs[i].where == VD_HOLE || runs[i].where == VD_ZERO ? runs[i].len : 0;
 			at = runs[i].guest_off + runs[i].len;
+			if (runs[i].where == VD_HOLE || runs[i].where == VD_ZERO)
+				*bytes += vd_round_up(at, unit) - vd_round_down(runs[i].guest_off, unit);
 		}
 	}
 	return r;
 }
 
+/* New tables lie beside the old ones until they are switched; for new units there are more. */
+static uint64_t tables_growth(const struct vd_begin *b, const struct vd_format_info *i)
+{
+	uint64_t changed = b->plan.growth + (b->is_container && b->act != VD_INPLACE_REKEY ? i->size : 0);
+
+	if (b->moves)
+		return 0;
+	if (i->unit == 1)
+		return TABLES_BASE;
+	return TABLES_BASE + (b->is_container ? 0 : 2 * (uint64_t)i->unit) + changed / i->unit * TABLE_ENTRY;
+}
+
+static int measure_growth(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	const struct vd_format_info *i = &p->img->info;
+	uint64_t *growth = &b->plan.growth;
+	int r = b->is_container ? count_holes(p->img, growth, e) : 0;
+
+	if (b->act == VD_INPLACE_ENCRYPT)
+		*growth += b->payload_off;
+	if (!b->is_container)
+		*growth += vd_round_up(b->header_len[1], i->unit);
+	*growth += b->n_packed * i->unit;
+	*growth += tables_growth(b, i);
+	return r;
+}
+
+static uint64_t record_payload(const struct vd_inplace *p, uint64_t total)
+{
+	uint64_t batch = vd_min_u64(VD_JOURNAL_BATCH, total);
+
+	if (p->opts->resilience == VD_RESILIENCE_NONE)
+		return 0;
+	return p->opts->resilience == VD_RESILIENCE_JOURNAL ? batch : vd_round_up(batch, VD_JOURNAL_SECTOR) / VD_JOURNAL_SECTOR * VD_JOURNAL_MARK;
+}
+
 static int measure(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	struct vd_image *img = p->img;
+	uint64_t headers = 0;
 	int r = 0;
 
 	for (uint32_t i = 0; i < vd_set_count(img->set) && r == 0; i++) {
@@ -363,19 +403,12 @@ static int measure(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 	}
 	if (b->moves)
 		b->plan.total = img->info.size - (b->act == VD_INPLACE_DECRYPT ? b->payload_off : 0);
-	b->plan.journal = JOURNAL_BASE + 2 * (b->header_len[0] + b->header_len[1]);
-	if (p->opts->resilience == VD_RESILIENCE_JOURNAL && !b->moves)
-		b->plan.journal += 2 * vd_min_u64(VD_JOURNAL_BATCH, b->plan.total);
-	if (r == 0 && !img->format->encrypts)
-		r = count_holes(img, &b->plan.growth, e);
-	if (b->act != VD_INPLACE_REKEY)
-		b->plan.growth += b->payload_off;
-	if (img->format->encrypts)
-		b->plan.growth += b->header_len[1];
-	b->plan.growth += b->n_packed * img->info.unit;
+	for (int i = 0; i < 2; i++)
+		headers += b->header_len[i];
+	b->plan.journal = vd_journal_room(headers, b->moves ? 0 : record_payload(p, b->plan.total));
 	b->plan.moves = b->moves;
 	b->plan.n_lost_slots = b->n_lost;
-	return r;
+	return r < 0 ? r : measure_growth(p, b, e);
 }
 
 /* ---- the journal ---------------------------------------------------------------------------------------- */
@@ -405,7 +438,7 @@ static int make_journal(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 	struct vd_image *img = p->img;
 	struct vd_journal_state s = {
 		.act = (uint8_t)b->act, .resilience = (uint8_t)p->opts->resilience, .phase = VD_PHASE_BEGIN,
-		.is_container = !img->format->encrypts, .moves = b->moves, .size = img->info.size, .payload_off = b->payload_off,
+		.is_container = b->is_container, .moves = b->moves, .size = img->info.size, .payload_off = b->payload_off,
 		.from_sector = b->from_sector, .to_sector = b->to_sector, .total = b->plan.total,
 		.n_files = vd_set_count(img->set), .dev = vd_veil_file(p->veil)->dev, .ino = vd_veil_file(p->veil)->ino,
 	};
@@ -448,7 +481,10 @@ static int judge_all(struct vd_inplace *p, struct vd_begin *b, struct vd_error *
 int vd_inplace_begin(struct vd_inplace *p, enum vd_inplace_act act, const char *journal_path, struct vd_error *e)
 {
 	struct vd_begin b __attribute__((cleanup(vd_begin_fini))) = { .act = act, .plan.journal_path = journal_path };
-	int r = judge_all(p, &b, e);
+	int r;
+
+	b.is_container = !p->img->format->encrypts;
+	r = judge_all(p, &b, e);
 
 	if (r == 0)
 		r = vd_alloc(vd_set_count(p->img->set), sizeof(*b.ends), &b.ends, e);

@@ -9,6 +9,7 @@
 struct vd_begin {
 	enum vd_inplace_act act;
 	bool is_encrypted, moves;
+	bool is_container;              /* the disk's content is, or will be, a LUKS container: the format has no encryption of its own */
 	uint64_t payload_off;
 	uint32_t from_sector, to_sector, n_lost;
 	uint64_t n_packed;              /* units */

@@ -147,6 +147,8 @@ static inline uint64_t vd_record_part(const struct vd_record *rec, const struct 
 {
 	return rec->has_marks ? (uint64_t)c->len / VD_JOURNAL_SECTOR * VD_JOURNAL_MARK : c->len;
 }
+/* What a journal takes at most, with so many bytes of headers and payload of a record. */
+uint64_t vd_journal_room(uint64_t headers, uint64_t payload);
 /* Durably; gives it the next number. */
 int vd_journal_write_record(struct vd_journal *j, struct vd_record *rec, struct vd_error *e) VD_MUST_CHECK;
 /*

@@ -26,6 +26,11 @@ static uint64_t place_of(const struct vd_journal *j, uint64_t number)
 	return vd_round_up(at, RECORD_ALIGN) + number % 2 * (RECORD_TABLE + (uint64_t)VD_JOURNAL_BATCH);
 }
 
+uint64_t vd_journal_room(uint64_t headers, uint64_t payload)
+{
+	return vd_round_up(HEADERS_AT + 2 * STATE_LEN + headers, RECORD_ALIGN) + 2 * (RECORD_TABLE + payload);
+}
+
 static size_t table_len(const struct vd_record *rec)
 {
 	return HEAD_LEN + (size_t)rec->n_chunks * ENTRY_LEN;
