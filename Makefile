@@ -136,6 +136,7 @@ TOOL_TESTS := tests/unit/test_opts \
               tests/unit/test_certificate \
               tests/unit/test_book \
               tests/unit/test_fsview \
+              tests/unit/test_store \
               tests/interop/changes
 $(patsubst %,$(B)/%.o,$(TOOL_TESTS)): INC = -Ilibvdisk/include -Itools -I.
 $(addprefix $(B)/,$(TOOL_TESTS)): $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
