@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # One non-recursive makefile for GNU Make. `make help` lists the targets.
-# Variables for builders: B CC CFLAGS LDFLAGS PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR DESTDIR SANITIZE WERROR V
+# Variables for builders: B CC CFLAGS LDFLAGS PREFIX BINDIR LIBDIR INCLUDEDIR MANDIR NBDKIT_PLUGINDIR DESTDIR SANITIZE WERROR V
 
 VERSION   := 1.0.0
 SOVERSION := 1
@@ -22,7 +22,7 @@ LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
 OPT_PKGS := $(shell for p in libisal libdeflate liburing gpgme; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
             $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING) $(if $(filter gpgme,$(OPT_PKGS)),-DVD_HAVE_GPGME)
-HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1 nbdkit; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
 TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd 2>/dev/null) -lpthread -lm
@@ -50,6 +50,9 @@ TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/b
 HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault) \
              $(if $(filter tss2-esys,$(HELPER_PKGS)),vdisk-key-tpm2) $(if $(filter p11-kit-1,$(HELPER_PKGS)),vdisk-key-pkcs11)
 KMIP_MESSAGES := tools/keyhelpers/kmip_message.c tools/keyhelpers/kmip_ttlv.c
+# nbdkit looks for its plugins in one folder of its own, whatever PREFIX says.
+NBDKIT_PLUGINDIR ?= $(shell $(PKG_CONFIG) --variable=plugindir nbdkit 2>/dev/null)
+PLUGIN_SRC := $(if $(filter nbdkit,$(HELPER_PKGS)),$(sort $(wildcard tools/nbdkit/*.c)))
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
 SUP_SRC   := $(sort $(wildcard tests/support/*.c))
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -69,12 +72,13 @@ REPLAY_BIN := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%.replay,$(FUZZ_SRC))
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(FUZZ_SRC))
 BENCH_BIN := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 HELPER_BIN := $(addprefix $(B)/,$(HELPERS))
+PLUGIN   := $(if $(PLUGIN_SRC),$(B)/nbdkit-vdisk-plugin.so)
 
 .PHONY: all help check check-run nightly nightly-run demo demo-run bench bench-run lint fuzz coverage install uninstall dist deps clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: vdisk $(SO) $(B)/libvdisk.so $(LIB_A) $(HELPER_BIN)
+all: vdisk $(SO) $(B)/libvdisk.so $(LIB_A) $(HELPER_BIN) $(PLUGIN)
 
 help:
 	@echo 'all (default)   libvdisk.so.$(SOVERSION), libvdisk.a and the vdisk command'
@@ -108,13 +112,18 @@ $(LIB_A): $(call obj,$(LIB_SRC))
 $(SUP_A): $(call obj,$(SUP_SRC))
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-# The command in the build tree runs from any folder and finds the library beside it; the installed one has no rpath.
+# What is in the build tree runs from any folder and finds the library beside it; what is installed has no rpath.
 $(B)/vdisk: $(call obj,$(TOOL_SRC)) $(SO) $(B)/libvdisk.so
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-rpath,'$$ORIGIN' -Wl,-z,relro,-z,now -o $@ $(call obj,$(TOOL_SRC)) -L$(B) -lvdisk $(TOOL_LIBS)
 $(B)/installed/vdisk: $(call obj,$(TOOL_SRC)) $(SO) $(B)/libvdisk.so
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-z,relro,-z,now -o $@ $(call obj,$(TOOL_SRC)) -L$(B) -lvdisk $(TOOL_LIBS)
+$(B)/nbdkit-vdisk-plugin.so: RPATH = -Wl,-rpath,'$$ORIGIN'
+$(B)/nbdkit-vdisk-plugin.so $(B)/installed/nbdkit-vdisk-plugin.so: $(call obj,$(PLUGIN_SRC)) $(SO) $(B)/libvdisk.so
+	@mkdir -p $(@D)
+	$(if $(Q),@echo '  LD    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -shared $(RPATH) -Wl,-z,relro,-z,now -o $@ $(call obj,$(PLUGIN_SRC)) -L$(B) -lvdisk
 vdisk: $(B)/vdisk
 	@ln -sf $(B)/vdisk vdisk
 
@@ -211,7 +220,7 @@ demo-run: all
 
 # ---- installing ----------------------------------------------------------------------------------------------
 
-install: all $(B)/installed/vdisk
+install: all $(B)/installed/vdisk $(if $(PLUGIN),$(B)/installed/nbdkit-vdisk-plugin.so)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(B)/installed/vdisk $(DESTDIR)$(BINDIR)/vdisk
 	install -m 755 $(HELPER_BIN) $(DESTDIR)$(BINDIR)
@@ -221,11 +230,12 @@ install: all $(B)/installed/vdisk
 	install -m 644 libvdisk/include/vdisk.h $(DESTDIR)$(INCLUDEDIR)/vdisk.h
 	sed -e 's|@PREFIX@|$(PREFIX)|;s|@LIBDIR@|$(LIBDIR)|;s|@INCLUDEDIR@|$(INCLUDEDIR)|;s|@VERSION@|$(VERSION)|' \
 	   libvdisk/libvdisk.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc
+	$(if $(PLUGIN),install -d $(DESTDIR)$(NBDKIT_PLUGINDIR) && install -m 755 $(B)/installed/nbdkit-vdisk-plugin.so $(DESTDIR)$(NBDKIT_PLUGINDIR))
 	$(if $(MAN_PAGES),install -m 644 $(MAN_PAGES) $(DESTDIR)$(MANDIR)/man1)
 	$(if $(DESTDIR),,ldconfig || true)
 
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,vdisk $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
+	rm -f $(if $(PLUGIN),$(DESTDIR)$(NBDKIT_PLUGINDIR)/nbdkit-vdisk-plugin.so) $(addprefix $(DESTDIR)$(BINDIR)/,vdisk $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
 	   $(addprefix $(DESTDIR)$(LIBDIR)/,libvdisk.so libvdisk.so.$(SOVERSION) libvdisk.so.$(VERSION)) \
 	   $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN_PAGES)))
 
@@ -234,7 +244,7 @@ dist:
 
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
-        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit e2fsprogs btrfs-progs xfsprogs \
+        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev fio e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git openssh-client procps \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc

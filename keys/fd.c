@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Secrets from an open descriptor: straight into locked memory, no buffer in between. */
+/* Secrets from an open descriptor, and into one: straight from and to locked memory, no buffer in between. */
 #include "keys/key.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include "libvdisk/core/keysrc.h"
 
 /* One read; 0 at the end of the file. */
 static ssize_t read_some(int fd, void *buf, size_t len)
@@ -58,4 +60,20 @@ VD_PUBLIC int vd_key_from_fd(int fd, bool verbatim, struct vd_key **out, struct 
 
 	snprintf(what, sizeof(what), "descriptor %d", fd);
 	return vd_key_read(fd, verbatim ? VD_KEY_ALL : VD_KEY_LINE, what, out, e);
+}
+
+VD_PUBLIC int vd_key_to_fd(const struct vd_key *key, int fd, struct vd_error *e)
+{
+	struct vd_bytes left = vd_key_bytes(key);
+	int r = vd_key_judge_secret(key, "a descriptor", e);
+
+	while (left.len && r == 0) {
+		ssize_t n = write(fd, left.p, left.len);
+
+		if (n < 0 && errno != EINTR)
+			return vd_fail_errno(e, errno, "writing the secret to descriptor %d", fd);
+		if (n > 0)
+			left = (struct vd_bytes){ left.p + n, left.len - (size_t)n };
+	}
+	return r;
 }

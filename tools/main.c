@@ -36,6 +36,7 @@ static const struct verb *const verbs[] = {
 	&verb_rebase,
 	&verb_flatten,
 	&verb_commit,
+	&verb_serve,
 	&verb_wipe,
 	&verb_cert,
 	NULL,

@@ -10,7 +10,7 @@
 
 /* More than anybody types; a limit so that no table of the command grows with its arguments. */
 #define TEXTS_MAX 32
-#define OPERANDS_MAX (3 + TEXTS_MAX)
+#define OPERANDS_MAX 512        /* those of serve may be another program's command line */
 
 struct texts {
 	const char *at[TEXTS_MAX];
@@ -84,6 +84,12 @@ struct cert_settings {
 	int lang;                       /* enum sheet_lang */
 };
 
+/* serve */
+struct serve_settings {
+	const char *socket, *address, *tls_certificates, *tls_psk;
+	bool read_write;
+};
+
 struct settings {
 	const char *operands[OPERANDS_MAX];
 	size_t n_operands;
@@ -126,6 +132,7 @@ struct settings {
 
 	struct wipe_settings wipe;
 	struct cert_settings cert;
+	struct serve_settings serve;
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */

@@ -72,9 +72,8 @@ int source_open_repair(const struct settings *s, const char *path, const char *f
 	return open_with(s, path, format, VD_OPEN_REPAIR, NULL, out, e);
 }
 
-/* Open until the key fits, as long as there is somebody who types. */
-static int open_asking(const struct settings *s, const char *path, const char *format, unsigned flags,
-		       struct keys *keys, struct vd_image **out, struct vd_error *e)
+/* Until the key fits, as long as there is somebody who types. */
+static int try_asking(const char *path, struct keys *keys, source_attempt attempt, void *ctx, struct vd_error *e)
 {
 	int r = VD_EKEY;
 
@@ -83,9 +82,24 @@ static int open_asking(const struct settings *s, const char *path, const char *f
 			ui_warn("that key does not fit");
 		r = secrets_ask(path, keys, e);
 		if (r == 0)
-			r = open_with(s, path, format, flags, keys, out, e);
+			r = attempt(ctx, keys, e);
 	}
 	return r;
+}
+
+int source_unlock(const struct settings *s, const char *path, struct keys *keys, source_attempt attempt, void *ctx,
+		  struct vd_error *e)
+{
+	int r = keys->n ? 0 : secrets_of_options(s, keys, e);
+
+	if (r == 0)
+		r = attempt(ctx, keys, e);
+	if (r != VD_ENOKEY || s->keys.n)
+		return r;
+	r = secrets_unasked(CREDENTIAL_KEY, keys, e);
+	if (r < 0)
+		return r;
+	return keys->n ? attempt(ctx, keys, e) : try_asking(path, keys, attempt, ctx, e);
 }
 
 /* Nothing in the image says whether the key was right: what comes out may be noise. */
@@ -100,21 +114,26 @@ static void warn_of_legacy(struct vd_image *img)
 	}
 }
 
+struct opening {
+	const struct settings *s;
+	const char *path, *format;
+	unsigned flags;
+	struct vd_image **out;
+};
+
+static int attempt_open(void *ctx, const struct keys *keys, struct vd_error *e)
+{
+	const struct opening *o = ctx;
+
+	return open_with(o->s, o->path, o->format, o->flags, keys, o->out, e);
+}
+
 static int open_unlocked(const struct settings *s, const char *path, const char *format, unsigned flags,
 			 struct keys *keys, struct vd_image **out, struct vd_error *e)
 {
-	int r = keys->n ? 0 : secrets_of_options(s, keys, e);
-	bool is_named = s->keys.n > 0;
+	struct opening o = { s, path, format, flags, out };
+	int r = source_unlock(s, path, keys, attempt_open, &o, e);
 
-	if (r == 0)
-		r = open_with(s, path, format, flags, keys, out, e);
-	if (r == VD_ENOKEY && !is_named) {
-		r = secrets_unasked(CREDENTIAL_KEY, keys, e);
-		if (r == 0 && keys->n)
-			r = open_with(s, path, format, flags, keys, out, e);
-		else if (r == 0)
-			r = open_asking(s, path, format, flags, keys, out, e);
-	}
 	if (r == 0)
 		warn_of_legacy(*out);
 	return r;

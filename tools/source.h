@@ -29,6 +29,13 @@ int source_open(const struct settings *s, const char *path, const char *format, 
 int source_open_writable(const struct settings *s, const char *path, const char *format, struct keys *keys,
 			 struct vd_image **out, struct vd_error *e);
 /*
+ * Keys for what opens `path` itself, in another process say: attempt() is called with those that options name, if any; when
+ * it wants some and none were named, with the environment's, or one that is asked for, until it fits.
+ */
+typedef int (*source_attempt)(void *ctx, const struct keys *keys, struct vd_error *e);
+int source_unlock(const struct settings *s, const char *path, struct keys *keys, source_attempt attempt, void *ctx,
+		  struct vd_error *e);
+/*
  * Standard input as an image that comes once: judged by what the options ask of it, then opened, which waits for its first
  * bytes.
  */

@@ -27,6 +27,7 @@ extern const struct verb verb_flatten;
 extern const struct verb verb_commit;
 extern const struct verb verb_measure;
 extern const struct verb verb_check;
+extern const struct verb verb_serve;
 extern const struct verb verb_wipe;
 extern const struct verb verb_cert;
 

@@ -161,6 +161,11 @@ VD_PUBLIC int vd_key_from_shares(struct vd_key *const *shares, size_t n, struct 
 VD_PUBLIC bool vd_key_ends_with_newline(const struct vd_key *key);
 /* True when qemu can be given this secret: valid UTF-8 without NUL, at most 512 bytes. */
 VD_PUBLIC bool vd_key_is_usable_by_qemu(const struct vd_key *key);
+/*
+ * Writes the secret's bytes, and nothing else, for another process that is to open the image: into a pipe, which has room for
+ * any key, its reader taking it with vd_key_from_fd(verbatim). Secrets do not get through fork(). VD_EARG: a key command.
+ */
+VD_PUBLIC int vd_key_to_fd(const struct vd_key *key, int fd, struct vd_error *e) VD_MUST_CHECK;
 /* Wipes and frees; NULL is allowed. */
 VD_PUBLIC void vd_key_free(struct vd_key *key);
 

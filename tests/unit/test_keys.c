@@ -185,6 +185,30 @@ static void a_descriptor_gives_all_verbatim(void **state)
 	assert_int_equal(e.sys_errno, EBADF);
 }
 
+static void a_key_goes_through_a_pipe_whole(void **state)
+{
+	static uint8_t bytes[VD_KEY_MAX];
+	struct vd_key *key, *there;
+	struct vd_error e = { 0 };
+	int ends[2];
+
+	(void)state;
+	memset(bytes, '\n', sizeof(bytes));
+	assert_int_equal(vd_key_from_bytes(bytes, sizeof(bytes), &key, NULL), 0);
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(vd_key_to_fd(key, ends[1], NULL), 0);
+	close(ends[1]);
+	assert_int_equal(vd_key_from_fd(ends[0], true, &there, NULL), 0);
+	is(there, bytes, sizeof(bytes));
+	assert_int_equal(vd_key_to_fd(key, ends[1], &e), VD_EIO);
+	assert_int_equal(e.sys_errno, EBADF);
+	vd_key_free(key);
+	close(ends[0]);
+	assert_int_equal(vd_key_from_key_command("true", NULL, &key, NULL), 0);
+	assert_int_equal(vd_key_to_fd(key, 1, &e), VD_EARG);
+	vd_key_free(key);
+}
+
 static void a_command_gives_its_first_line(void **state)
 {
 	static const char *const commands[] = {
@@ -524,6 +548,7 @@ int main(void)
 		cmocka_unit_test(a_secret_has_a_longest_length),
 		cmocka_unit_test(a_descriptor_gives_a_line_and_keeps_the_rest),
 		cmocka_unit_test(a_descriptor_gives_all_verbatim),
+		cmocka_unit_test(a_key_goes_through_a_pipe_whole),
 		cmocka_unit_test(a_command_gives_its_first_line),
 		cmocka_unit_test(a_failing_command_is_told),
 		cmocka_unit_test(a_command_runs_whatever_the_application_does_with_sigpipe),
