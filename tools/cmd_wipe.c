@@ -2,6 +2,7 @@
 /* vdisk wipe: retires disks and machines, and says what may be said of it. The work is done in wipe/. */
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -9,7 +10,6 @@
 #include "exit.h"
 #include "fail.h"
 #include "json.h"
-#include "ledger/certificate.h"
 #include "progress.h"
 #include "signals.h"
 #include "sizes.h"
@@ -18,6 +18,7 @@
 #include "wipe/children.h"
 #include "wipe/discover.h"
 #include "wipe/inuse.h"
+#include "wipe/paper.h"
 #include "wipe/partial.h"
 #include "wipe/run.h"
 #include "wipe/state.h"
@@ -112,8 +113,11 @@ static void state_path(const struct settings *s, char path[PATH_MAX])
 		snprintf(path, PATH_MAX, "%s", s->wipe.state);
 		return;
 	}
-	if (stat(s->operands[0], &st) == 0 && S_ISBLK(st.st_mode))
+	if (stat(s->operands[0], &st) == 0 && S_ISBLK(st.st_mode)) {
+		if (s->wipe.certificate)
+			snprintf(path, PATH_MAX, "%s.vdisk-wipe", s->wipe.certificate);
 		return;
+	}
 	while (n > 1 && s->operands[0][n - 1] == '/')
 		n--;
 	snprintf(path, PATH_MAX, "%.*s.vdisk-wipe", (int)n, s->operands[0]);
@@ -293,18 +297,18 @@ static int wipe(struct settings *s, struct wipe_run *run, struct vd_error *e)
 	run->unlinks = s->wipe.unlink;
 	run->depth = s->wipe.depth ? (unsigned)s->wipe.depth : DEPTH_DEFAULT;
 	run->bytes_per_second = s->bwlimit;
-	run->rec.publish_key = s->wipe.publish_key;
+	run->rec.publish_key |= s->wipe.publish_key;
 	r = is_partial(s) ? wipe_partial_run(s, run, e) : wipe_run(run, e);
 	progress_end();
 	if (r < 0)
 		return r;
 	print_done(s, run);
-	if (run->rec.grade == WIPE_INCOMPLETE && run->state && !run->rec.set.is_stopped)
-		ui_note("it goes on with: vdisk wipe --resume");
-	return status_of(s, &run->rec);
+	/* Before the paper: its signing may take a person's finger on a token. */
+	fflush(ui_results());
+	return 0;
 }
 
-static int begin(struct settings *s, struct wipe_run *run, struct vd_error *e)
+static int ready_to_begin(const struct settings *s, struct wipe_run *run, struct vd_error *e)
 {
 	struct wipe_record *rec = &run->rec;
 	uint8_t id[16];
@@ -314,6 +318,8 @@ static int begin(struct settings *s, struct wipe_run *run, struct vd_error *e)
 	rec->force = s->force;
 	if (r == 0)
 		r = find_set(s, rec, e);
+	if (r == 0)
+		r = wipe_paper_judge_place(s, rec, run->state, e);
 	if (r < 0 || s->wipe.dry_run)
 		return r < 0 ? r : print_dry_run(rec);
 	r = get_consent(s, rec, e);
@@ -327,97 +333,124 @@ static int begin(struct settings *s, struct wipe_run *run, struct vd_error *e)
 		return r;
 	wipe_hex(id, sizeof(id), rec->run);
 	rec->started = time(NULL);
-	return wipe(s, run, e);
+	return 0;
 }
 
-static int resume(struct settings *s, struct wipe_run *run, struct vd_error *e)
+static int ready_to_resume(struct wipe_run *run, struct vd_error *e)
 {
 	struct wipe_record *rec = &run->rec;
-	int r;
+	int r = wipe_run_recognize(run, e);
 
-	if (!run->state)
-		return fail(e, VD_EARG, "--resume of a device takes --state");
-	r = wipe_state_load(run->state, rec, run->key, e);
-	if (r == VD_ENOENT)
-		return fail_hint(e, r, "no wipe of it was begun, or it has ended");
-	if (r == 0)
-		r = wipe_run_recognize(run, e);
 	for (size_t i = 0; i < rec->set.n && r == 0; i++)
 		r = rec->set.at[i].is_unlinked ? 0 : wipe_member_find_keeps(&rec->set.at[i], e);
-	if (r < 0)
-		return r;
 	rec->consent = WIPE_BY_RESUME;
 	rec->resumed++;
-	return wipe(s, run, e);
-}
-
-/* Before anything is wiped: what is to be signed afterwards can be signed, and has a place. */
-static int prepare_paper(const struct settings *s, struct signer *signer, struct vd_error *e)
-{
-	int r;
-
-	if (!s->wipe.certificate)
-		return s->cert.sign_key || s->wipe.person ? fail(e, VD_EARG, "--sign-key and --operator go with --certificate=FILE") : 0;
-	if (!s->cert.sign_key) {
-		fail(e, VD_EARG, "--certificate: --sign-key KEY says with which key it is signed");
-		return fail_hint(e, VD_EARG, "vdisk cert keygen KEY makes one");
-	}
-	r = certificate_judge_place(s->wipe.certificate, e);
-	return r == 0 ? signer_open(s->cert.sign_key, signer, e) : r;
-}
-
-static int write_paper(const struct settings *s, const struct wipe_run *run, const struct signer *signer, struct vd_error *e)
-{
-	const char *path = s->wipe.certificate;
-	struct json_object *record = json_new();
-	bool is_incident = false;
-	int r;
-
-	wipe_record_to_json(&run->rec, run->key, record);
-	r = certificate_write(path, record, s->wipe.person, signer, &is_incident, e);
-	json_object_put(record);
-	if (r < 0)
-		return fail_hint(e, r, "the wipe has ended, and only this paper is missing: what was printed is its record");
-	if (!ui_is_json())
-		ui_summary("%s: %s; %s.sig: its signature", path, is_incident ? "an incident record, no certificate" : "certificate", path);
-	return 0;
+	return r;
 }
 
 static int refuse_unfinished(const struct wipe_run *run, struct vd_error *e)
 {
+	struct wipe_record theirs = { 0 };
+	uint8_t key[WIPE_KEY_SIZE];
+	struct vd_error ignored;
 	struct stat st;
+	int r;
 
 	if (!run->state || lstat(run->state, &st))
 		return 0;
+	r = wipe_state_load(run->state, &theirs, key, &ignored);
+	wipe_record_free(&theirs);
+	if (r < 0) {
+		fail(e, VD_EEXIST, "%s is there, and no state of a wipe", run->state);
+		return fail_hint(e, VD_EEXIST, "--state=FILE keeps elsewhere how far the wipe is");
+	}
 	fail(e, VD_EHALFWAY, "%s is there: a wipe of this has begun and not ended", run->state);
 	return fail_hint(e, VD_EHALFWAY, "--resume goes on with it; to begin anew, remove that file");
 }
 
+/* After a wipe that failed, too. Its state goes when the paper is there: a kill in between loses neither. */
+static int end(const struct settings *s, struct wipe_run *run, const struct signer *signer, int r, struct vd_error *e)
+{
+	struct vd_error ignored, *mine = r < 0 ? &ignored : e;
+	int done = 0;
+
+	if (run->rec.paper.file[0])
+		done = wipe_paper_write(&run->rec, run->key, signer, mine);
+	if (done < 0 && r < 0)
+		ui_note("and the record of that is missing: %s", mine->message);
+	else if (done < 0 && run->state)
+		fail_hint(e, done, "the wipe has ended, and only this paper is missing: --resume writes it, with --certificate=FILE elsewhere");
+	else if (done < 0)
+		fail_hint(e, done, "the wipe has ended, and only this paper is missing: what was printed is its record");
+	if (done == 0 && r == 0)
+		done = wipe_run_end(run, e);
+	if (r < 0 || done < 0)
+		return r < 0 ? r : done;
+	if (run->rec.grade == WIPE_INCOMPLETE && run->state && !run->rec.set.is_stopped)
+		ui_note("it goes on with: vdisk wipe --resume");
+	return status_of(s, &run->rec);
+}
+
+/* A kill came between the certificate and the end: it says all. */
+static int end_written(const struct settings *s, struct wipe_run *run, struct vd_error *e)
+{
+	struct wipe_record *rec = &run->rec;
+	int r;
+
+	rec->grade = wipe_grade_set(&rec->set, &rec->plan, true, &rec->findings);
+	print_done(s, run);
+	if (!ui_is_json())
+		ui_summary("%s: the certificate was written already", rec->paper.file);
+	r = wipe_run_end(run, e);
+	return r < 0 ? r : status_of(s, rec);
+}
+
+static int judge_resume(const struct settings *s, const struct wipe_run *run, struct vd_error *e)
+{
+	if (s->wipe.dry_run || s->wipe.confirm || s->wipe.profile || s->wipe.verify || s->wipe.crypto_erase || is_partial(s))
+		return fail(e, VD_EARG, "--resume goes on as the wipe was begun: other ways cannot be asked for");
+	return run->state ? 0 : fail(e, VD_EARG, "--resume of a device takes the --state, or the --certificate, of the wipe");
+}
+
+static int prepare(const struct settings *s, struct wipe_run *run, struct signer *signer, bool *is_written, struct vd_error *e)
+{
+	struct wipe_record *rec = &run->rec;
+	int r = s->wipe.resume ? judge_resume(s, run, e) : refuse_unfinished(run, e);
+
+	if (r == 0 && s->wipe.resume)
+		r = wipe_state_load(run->state, rec, run->key, e);
+	if (r == VD_ENOENT && s->wipe.resume)
+		return fail_hint(e, r, "no wipe of it was begun, or it has ended");
+	if (r == 0)
+		r = wipe_paper_order(s, &rec->paper, signer, e);
+	return r < 0 ? r : wipe_paper_judge_new(rec, s->wipe.resume, is_written, e);
+}
+
 static int run(struct settings *s, struct vd_error *e)
 {
-	struct wipe_run w = { 0 };
+	struct wipe_run *w = calloc(1, sizeof(*w));
 	struct signer signer = { 0 };
+	bool is_written = false;
 	char state[PATH_MAX];
-	int r = prepare_paper(s, &signer, e), written = 0;
+	int r;
 
-	if (r < 0)
-		return r;
+	if (!w)
+		ui_out_of_memory();
 	state_path(s, state);
-	w.state = state[0] && !is_partial(s) ? state : NULL;
-	if (s->wipe.resume && (s->wipe.dry_run || s->wipe.confirm || s->wipe.profile || s->wipe.verify || s->wipe.crypto_erase ||
-			      is_partial(s)))
-		r = fail(e, VD_EARG, "--resume goes on as the wipe was begun: other ways cannot be asked for");
-	else if (s->wipe.resume)
-		r = resume(s, &w, e);
-	else
-		r = refuse_unfinished(&w, e);
-	if (r == 0 && !s->wipe.resume)
-		r = begin(s, &w, e);
-	if (r >= 0 && s->wipe.certificate && !s->wipe.dry_run)
-		written = write_paper(s, &w, &signer, e);
+	w->state = state[0] && !is_partial(s) ? state : NULL;
+	r = prepare(s, w, &signer, &is_written, e);
+	if (r == 0 && is_written)
+		r = end_written(s, w, e);
+	else if (r == 0)
+		r = s->wipe.resume ? ready_to_resume(w, e) : ready_to_begin(s, w, e);
+	if (r == 0 && !is_written && !s->wipe.dry_run) {
+		r = wipe(s, w, e);
+		r = end(s, w, &signer, r, e);
+	}
 	signer_close(&signer);
-	wipe_record_free(&w.rec);
-	return written < 0 ? written : r;
+	wipe_record_free(&w->rec);
+	free(w);
+	return r;
 }
 
 const struct verb verb_wipe = {

@@ -97,6 +97,18 @@ wipe_kept() { "$VDISK" wipe -f raw --confirm="$id" "$@" kept.raw; }
 check_fails 1 "a certificate that is there is not replaced" wipe_kept --certificate=c.json --sign-key=key
 check_fails 1 "no key: no wipe" wipe_kept --certificate=n.json --sign-key=none
 check_fails 64 "no key named: no wipe" wipe_kept --certificate=n.json
+mkdir folder && cp kept.raw folder/
+check_fails 64 "not into the folder that is wiped" "$VDISK" wipe --dry-run --certificate=folder/c.json --sign-key=key folder
+check_fails 64 "nor its state" "$VDISK" wipe --dry-run --state=folder/state folder
+ln -s folder by-another-name
+check_fails 64 "by whatever name" "$VDISK" wipe --dry-run --certificate=folder/c.json --sign-key=key by-another-name
+check_fails 64 "not where its state is" wipe_kept --certificate=kept.raw.vdisk-wipe --sign-key=key
+cp kept.raw n.json.vdisk-partial
+check_fails 64 "not where writing it would remove what is to be wiped" "$VDISK" wipe --dry-run -f raw --certificate=n.json --sign-key=key n.json.vdisk-partial
+check_fails 1 "not into a folder that is not there" wipe_kept --certificate=none/c.json --sign-key=key
+check_fails 1 "a file that is there is no place for the state, and is not said to be one" wipe_kept --state=kept.raw
+echo > one.vmx && echo > two.vmx
+check_fails 64 "a certificate is of one machine" "$VDISK" wipe --dry-run --certificate=n.json --sign-key=key one.vmx two.vmx
 cmp -s kept.raw as-it-was.raw && [ ! -e n.json ] && [ ! -e n.json.sig ]
 claim "and all that before a byte was written"
 

@@ -21,6 +21,7 @@
 #include "ui.h"
 
 #define SECTOR 512u             /* how exactly a difference is told */
+#define SLICE 65536u            /* of what was read, compared at a time */
 
 /* ---- files ------------------------------------------------------------------------------------------------ */
 
@@ -156,7 +157,7 @@ static void keep_pace(struct wipe_shared *s, uint64_t len)
 struct worker {
 	struct pool *p;
 	struct wipe_stream *stream;
-	uint8_t *pattern, *seen;
+	uint8_t *pattern, *seen;        /* what is written, or a slice of what should have been read; what was */
 	pthread_t thread;
 };
 
@@ -221,14 +222,32 @@ static int move_best(struct worker *t, uint8_t *buf, uint64_t off, size_t len)
 	return err;
 }
 
-static void compare(struct worker *t, const uint8_t *seen, const uint8_t *pattern, uint64_t off, size_t len)
+static void make_pattern(struct worker *t, uint64_t off, size_t len)
 {
+	const struct wipe_fill *fill = &t->p->w->fill;
+
+	if (fill->is_random)
+		wipe_stream_fill(t->stream, fill->member, fill->pass, off, t->pattern, len);
+}
+
+static void compare_slice(struct worker *t, const uint8_t *seen, uint64_t off, size_t len)
+{
+	make_pattern(t, off, len);
+	if (memcmp(seen, t->pattern, len) == 0)
+		return;
 	for (size_t at = 0; at < len; at += SECTOR) {
 		size_t n = len - at < SECTOR ? len - at : SECTOR;
 
-		if (memcmp(seen + at, pattern + at, n) != 0 && !is_bad(t->p->w->known, off + at, n))
+		if (memcmp(seen + at, t->pattern + at, n) != 0 && !is_bad(t->p->w->known, off + at, n))
 			tell_bad(t->p, t->p->w->mismatch, off + at, n);
 	}
+}
+
+/* The pattern is made again in slices that never leave the processor's cache: only what was read comes from memory. */
+static void compare(struct worker *t, const uint8_t *seen, uint64_t off, size_t len)
+{
+	for (size_t at = 0; at < len; at += SLICE)
+		compare_slice(t, seen + at, off + at, len - at < SLICE ? len - at : SLICE);
 }
 
 /* In the smallest pieces: all but those that really fail. */
@@ -242,7 +261,7 @@ static void move_bit_by_bit(struct worker *t, uint8_t *buf, uint64_t off, size_t
 		if (move_best(t, buf + at, off + at, n))
 			tell_bad(t->p, w->failed, off + at, n);
 		else if (w->verifies)
-			compare(t, buf + at, t->pattern + at, off + at, n);
+			compare(t, buf + at, off + at, n);
 	}
 }
 
@@ -252,12 +271,12 @@ static void serve(struct worker *t, const struct wipe_span *q)
 	size_t len = (size_t)q->len;
 	uint8_t *buf = w->verifies ? t->seen : t->pattern;
 
-	if (w->fill.is_random)
-		wipe_stream_fill(t->stream, w->fill.member, w->fill.pass, q->off, t->pattern, len);
+	if (!w->verifies)
+		make_pattern(t, q->off, len);
 	if (move_best(t, buf, q->off, len))
 		move_bit_by_bit(t, buf, q->off, len);
-	else if (w->verifies && memcmp(t->seen, t->pattern, len) != 0)
-		compare(t, t->seen, t->pattern, q->off, len);
+	else if (w->verifies)
+		compare(t, buf, q->off, len);
 	atomic_fetch_add(&w->shared->done, len);
 }
 
@@ -278,11 +297,11 @@ static void *work(void *arg)
 
 /* ---- all of it --------------------------------------------------------------------------------------------- */
 
-static uint8_t *new_buffer(void)
+static uint8_t *new_buffer(size_t size)
 {
 	void *p = NULL;
 
-	if (posix_memalign(&p, WIPE_ALIGN, WIPE_CHUNK))
+	if (posix_memalign(&p, WIPE_ALIGN, size))
 		ui_out_of_memory();
 	return p;
 }
@@ -291,17 +310,20 @@ int wipe_work(struct wipe_work *w, struct vd_error *e)
 {
 	struct pool p = { .w = w };
 	unsigned n = w->shared->depth, started = 0;
+	size_t pattern_size = w->verifies ? SLICE : WIPE_CHUNK;
 	struct worker *t = calloc(n, sizeof(*t));
 
 	if (!t)
 		ui_out_of_memory();
 	pthread_mutex_init(&p.lock, NULL);
 	for (unsigned i = 0; i < n; i++) {
-		t[i] = (struct worker){ .p = &p, .pattern = new_buffer(), .seen = w->verifies ? new_buffer() : NULL };
+		t[i] = (struct worker){ .p = &p, .pattern = new_buffer(pattern_size) };
+		if (w->verifies)
+			t[i].seen = new_buffer(WIPE_CHUNK);
 		if (w->fill.is_random)
 			t[i].stream = wipe_stream_new(w->shared->key);
 		else
-			memset(t[i].pattern, w->fill.byte, WIPE_CHUNK);
+			memset(t[i].pattern, w->fill.byte, pattern_size);
 	}
 	for (; started < n && pthread_create(&t[started].thread, NULL, work, &t[started]) == 0; started++)
 		;

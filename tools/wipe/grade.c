@@ -186,6 +186,8 @@ enum wipe_grade wipe_grade_set(const struct wipe_set *set, const struct wipe_pla
 		if (one > g.grade)
 			g.grade = one;
 	}
+	if (set->failure[0])
+		find(&g, "run.failed", WIPE_INCOMPLETE, "%s", set->failure);
 	judge_plan(&g, plan);
 	return g.grade;
 }

@@ -299,6 +299,8 @@ int wipe_partial_run(const struct settings *s, struct wipe_run *run, struct vd_e
 	pthread_mutex_destroy(&p.shared.pace);
 	run->rec.ended = time(NULL);
 	run->rec.seconds = (uint64_t)(run->rec.ended - from);
+	if (r < 0)
+		snprintf(run->rec.set.failure, sizeof(run->rec.set.failure), "%.255s", e->message);
 	wipe_findings_free(&run->rec.findings);
 	run->rec.grade = wipe_grade_set(&run->rec.set, &run->rec.plan, true, &run->rec.findings);
 	return r;

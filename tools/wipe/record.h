@@ -7,6 +7,7 @@
 #define TOOLS_WIPE_RECORD_H
 
 #include <json-c/json.h>
+#include <limits.h>
 
 #include "wipe/cipher.h"
 #include "wipe/grade.h"
@@ -15,6 +16,11 @@
 
 enum wipe_consent { WIPE_BY_NAME, WIPE_BY_ID, WIPE_BY_RESUME };
 
+/* The certificate that was asked for, by absolute names; file "": none was. */
+struct wipe_paper {
+	char file[PATH_MAX], sign_key[PATH_MAX], person[256];
+};
+
 struct wipe_record {
 	char run[33];                   /* of this wipe, from its start over all its resumes */
 	char confirm[WIPE_ID_SIZE];     /* of the set as it was */
@@ -22,6 +28,7 @@ struct wipe_record {
 	struct wipe_set set;
 	struct wipe_plan plan;
 	bool publish_key, force;
+	struct wipe_paper paper;
 	char snapshot[128];             /* that was deleted, alone of its image; "" */
 	uint64_t resumed;               /* how often */
 	int64_t started, ended;         /* seconds since 1970 */

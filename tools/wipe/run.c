@@ -356,10 +356,7 @@ static void note_failures(struct wipe_set *set)
 static int finish(struct whole *w, bool is_stopped, struct vd_error *e)
 {
 	struct wipe_run *run = w->run;
-	struct timespec to;
 
-	clock_gettime(CLOCK_MONOTONIC, &to);
-	run->rec.seconds += (uint64_t)(to.tv_sec - w->from.tv_sec);
 	run->rec.set.is_stopped = is_stopped;
 	grade(run);
 	/* So that after a kill in between what is gone already is known to be done. */
@@ -371,13 +368,30 @@ static int finish(struct whole *w, bool is_stopped, struct vd_error *e)
 		unlink_all(run);
 		grade(run);
 	}
-	run->rec.ended = time(NULL);
-	if (!run->state)
-		return 0;
-	if (is_stopped || run->rec.grade < WIPE_INCOMPLETE)
-		return wipe_state_remove(run->state, e);
 	note_failures(&run->rec.set);
 	return save(w, e);
+}
+
+/* What failed as a whole is in the record, too: there is a paper of it. */
+static void note_end(struct whole *w, int r, const struct vd_error *e)
+{
+	struct wipe_record *rec = &w->run->rec;
+	struct timespec to;
+
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	rec->seconds += (uint64_t)(to.tv_sec - w->from.tv_sec);
+	rec->ended = time(NULL);
+	if (r == 0)
+		return;
+	snprintf(rec->set.failure, sizeof(rec->set.failure), "%.255s", e->message);
+	grade(w->run);
+}
+
+int wipe_run_end(const struct wipe_run *run, struct vd_error *e)
+{
+	if (!run->state || (!run->rec.set.is_stopped && run->rec.grade >= WIPE_INCOMPLETE))
+		return 0;
+	return wipe_state_remove(run->state, e);
 }
 
 static int run_steps(struct whole *w, struct vd_error *e)
@@ -415,6 +429,7 @@ int wipe_run(struct wipe_run *run, struct vd_error *e)
 	if (r == 0)
 		r = run_steps(&w, e);
 	unlock_all(&run->rec.set, locks);
+	note_end(&w, r, e);
 	pthread_cond_destroy(&w.ended);
 	pthread_mutex_destroy(&w.lock);
 	pthread_mutex_destroy(&w.shared.pace);

@@ -18,9 +18,11 @@ struct wipe_run {
 };
 /*
  * Works through the set from where its members are, and grades it: rec.grade, rec.findings. Failures of members are in their grades;
- * what fails the call is the state file and what belongs to no member.
+ * what fails the call is the state file and what belongs to no member, and is in the record as well. The state stays.
  */
 int wipe_run(struct wipe_run *run, struct vd_error *e);
+/* Removes the state of a wipe that has ended: all that tells of it is where it should be. */
+int wipe_run_end(const struct wipe_run *run, struct vd_error *e);
 /* Of all members that were not begun on. True: blocks move, or a file cannot be written, and that is not accepted. */
 bool wipe_run_try_canaries(struct wipe_run *run);
 /* The members are still the files of which a state speaks. EXIT_ECONFIRM names the first that is not, or may not be. */

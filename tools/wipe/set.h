@@ -96,6 +96,7 @@ struct wipe_set {
 	char *notes[WIPE_NOTES_MAX];    /* what was left out, or could not be looked at: each is a limit of the wipe */
 	size_t n_notes;
 	char machine_name[128], machine_id[64]; /* as its configuration has them, or "" */
+	char failure[256];              /* of the run, and of no member; "" */
 	bool is_stopped;                /* after the canaries: nothing was taken away */
 };
 

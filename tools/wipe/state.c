@@ -33,6 +33,21 @@
 
 /* ---- writing ---------------------------------------------------------------------------------------------- */
 
+/* What is below a member can be asked for no more when its file is gone. */
+static void put_keeps(struct json_object *to, const struct wipe_member *m)
+{
+	struct json_object *list = json_put_array(to, "keeps");
+
+	for (size_t i = 0; i < m->n_keeps; i++) {
+		struct json_object *j = json_new();
+
+		json_put_u64(j, "kind", m->keeps[i].kind);
+		json_put_bool(j, "certain", m->keeps[i].is_certain);
+		json_put_text(j, "text", m->keeps[i].text);
+		json_add(list, j);
+	}
+}
+
 static struct json_object *member_to_json(const struct wipe_member *m)
 {
 	struct json_object *j = json_new(), *areas;
@@ -49,6 +64,7 @@ static struct json_object *member_to_json(const struct wipe_member *m)
 #define FLAG(name) json_put_bool(j, #name, m->name);
 	FLAGS(FLAG)
 #undef FLAG
+	put_keeps(j, m);
 	areas = json_put_array(j, "key_areas");
 	for (size_t i = 0; i < m->n_key_areas; i++) {
 		json_add(areas, json_object_new_uint64(m->key_areas[i].off));
@@ -73,6 +89,10 @@ static struct json_object *to_json(const struct wipe_record *rec, const uint8_t 
 	json_put_text(j, "machine-name", rec->set.machine_name);
 	json_put_text(j, "machine-id", rec->set.machine_id);
 	json_put_bool(j, "force", rec->force);
+	json_put_bool(j, "publish-key", rec->publish_key);
+	json_put(j, "certificate", json_object_new_string(rec->paper.file));
+	json_put(j, "sign-key", json_object_new_string(rec->paper.sign_key));
+	json_put(j, "operator", json_object_new_string(rec->paper.person));
 	json_put_text(j, "profile", rec->plan.profile);
 	json_put_bool(j, "erases_only", rec->plan.erases_only);
 	json_put_u64(j, "verify", rec->plan.verify);
@@ -179,6 +199,20 @@ static void areas_from_json(struct wipe_member *m, struct json_object *list)
 		};
 }
 
+static void keeps_from_json(struct wipe_member *m, struct json_object *list)
+{
+	size_t n = list ? json_object_array_length(list) : 0;
+
+	for (size_t i = 0; i < n && i < WIPE_KEEPS_MAX; i++) {
+		struct json_object *j = json_object_array_get_idx(list, i);
+		struct vd_keeps *k = &m->keeps[m->n_keeps++];
+
+		k->kind = (enum vd_keeps_kind)number(j, "kind");
+		k->is_certain = flag(j, "certain");
+		text(j, "text", k->text, sizeof(k->text));
+	}
+}
+
 static bool member_from_json(struct wipe_member *m, struct json_object *j)
 {
 	char role[32], path[PATH_MAX];
@@ -198,6 +232,7 @@ static bool member_from_json(struct wipe_member *m, struct json_object *j)
 	FLAGS(FLAG)
 #undef FLAG
 	areas_from_json(m, array(j, "key_areas"));
+	keeps_from_json(m, array(j, "keeps"));
 	return m->path && path[0] == '/' && m->role < WIPE_N_ROLES;
 }
 
@@ -265,6 +300,10 @@ static bool from_json(struct wipe_record *rec, uint8_t key[WIPE_KEY_SIZE], struc
 	rec->seconds = number(j, "seconds");
 	rec->resumed = number(j, "resumed");
 	rec->force = flag(j, "force");
+	rec->publish_key = flag(j, "publish-key");
+	text(j, "certificate", rec->paper.file, sizeof(rec->paper.file));
+	text(j, "sign-key", rec->paper.sign_key, sizeof(rec->paper.sign_key));
+	text(j, "operator", rec->paper.person, sizeof(rec->paper.person));
 	text(j, "machine-name", rec->set.machine_name, sizeof(rec->set.machine_name));
 	text(j, "machine-id", rec->set.machine_id, sizeof(rec->set.machine_id));
 	for (size_t i = 0; limits && i < json_object_array_length(limits) && i < WIPE_NOTES_MAX; i++)
