@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vdisk snapshot: lists, makes, applies and deletes snapshots inside an image. Needs no key: it is all tables. */
+/*
+ * vdisk snapshot: lists, makes, applies and deletes snapshots, inside an image or by overlays, and shows chains of these. Only an overlay
+ * of an encrypted image needs a key: all else is tables.
+ */
 #include <string.h>
 #include <time.h>
 
 #include "fail.h"
 #include "json.h"
+#include "lineage.h"
+#include "overlay.h"
 #include "sizes.h"
 #include "source.h"
 #include "ui.h"
@@ -24,8 +29,19 @@ static const struct opt acts_as_options[] = {
 };
 static const struct opt_group acts_group = { "What to do, as qemu-img has it", acts_as_options };
 
+static const struct opt overlays[] = {
+	{ .name = "overlay", .kind = OPT_TEXT, .where = WHERE(overlay), .arg = "NEW",
+	  .help = "create: keep the disk by an overlay NEW, to be used from here on; in every format" },
+	{ .name = "numbered", .kind = OPT_FLAG, .where = WHERE(numbered),
+	  .help = "create: the same, named as VMware names it: web-000001.vmdk beside web.vmdk" },
+	{ .name = "overlay-format", .kind = OPT_TEXT, .where = WHERE(overlay_format), .arg = "FMT",
+	  .help = "format of the overlay (default: that of the image, qcow2 for raw)" },
+	{ 0 },
+};
+static const struct opt_group overlays_group = { "Overlays", overlays };
+
 static const struct opt_group *const groups[] = {
-	&acts_group, &opts_scrub, &opts_format, &opts_sharing, &opts_output_form, &opts_speech, NULL,
+	&acts_group, &overlays_group, &opts_scrub, &opts_keys, &opts_format, &opts_sharing, &opts_output_form, &opts_speech, NULL,
 };
 
 static const char *const examples[] = {
@@ -33,6 +49,8 @@ static const char *const examples[] = {
 	"vdisk snapshot list disk.qcow2",
 	"vdisk snapshot apply disk.qcow2 before-upgrade",
 	"vdisk snapshot delete --scrub disk.qcow2 before-upgrade",
+	"vdisk snapshot create web.vmdk --numbered",
+	"vdisk snapshot commit web-000001.vmdk",
 	NULL,
 };
 
@@ -76,6 +94,22 @@ static int take_option(const struct settings *s, struct request *q, struct vd_er
 	return 0;
 }
 
+static bool makes_overlay(const struct settings *s)
+{
+	return s->overlay || s->numbered;
+}
+
+static int judge_overlay(const struct settings *s, const struct request *q, struct vd_error *e)
+{
+	if (!makes_overlay(s))
+		return s->overlay_format ? fail(e, VD_EARG, "--overlay-format goes with --overlay or --numbered") : 0;
+	if (q->act->run != vd_snapshot_create || q->name)
+		return fail(e, VD_EARG, "--overlay and --numbered go with create IMAGE");
+	if (s->overlay && s->numbered)
+		return fail(e, VD_EARG, "--overlay names the file, and --numbered has it named: one of the two");
+	return 0;
+}
+
 static const char *act_word(const void *ctx, size_t i)
 {
 	(void)ctx;
@@ -102,7 +136,7 @@ static int take_words(const struct settings *s, struct request *q, struct vd_err
 		return near ? fail_hint(e, VD_EARG, "did you mean %s?", near) :
 			      fail_hint(e, VD_EARG, "what to do comes first: vdisk snapshot list IMAGE");
 	}
-	wanted = q->act->run ? 3 : 2;
+	wanted = q->act->run && !makes_overlay(s) ? 3 : 2;
 	if (s->n_operands != wanted)
 		return fail(e, VD_EARG, "snapshot %s: wants %s, got %zu operand%s", word, wanted == 3 ? "IMAGE NAME" : "IMAGE",
 			    s->n_operands - 1, s->n_operands == 2 ? "" : "s");
@@ -113,7 +147,7 @@ static int take_words(const struct settings *s, struct request *q, struct vd_err
 
 /* ---- list ----------------------------------------------------------------------------------------------- */
 
-static void print_json(const struct request *q, const struct vd_snapshot *list, size_t n)
+static struct json_object *list_object(const struct request *q, const struct vd_snapshot *list, size_t n)
 {
 	struct json_object *j = json_new(), *array;
 
@@ -132,7 +166,19 @@ static void print_json(const struct request *q, const struct vd_snapshot *list, 
 		json_put_u64(x, "disk-size", list[i].disk_size);
 		json_add(array, x);
 	}
-	json_print(j);
+	return j;
+}
+
+static int print_json(const struct settings *s, const struct request *q, const struct vd_snapshot *list, size_t n, struct vd_error *e)
+{
+	struct json_object *j = list_object(q, list, n);
+	int r = lineage_put(s, q->image, json_put_array(j, "chain"), e);
+
+	if (r < 0)
+		json_object_put(j);
+	else
+		json_print(j);
+	return r;
 }
 
 static void print_line(const struct vd_snapshot *x)
@@ -147,25 +193,38 @@ static void print_line(const struct vd_snapshot *x)
 		x->vm_state_size ? size_show((double)x->vm_state_size).s : "-");
 }
 
-static int list(struct vd_image *img, const struct request *q, struct vd_error *e)
+static void print_table(const struct vd_snapshot *list, size_t n)
 {
-	struct vd_snapshot *found;
-	size_t n;
-	int r = vd_snapshot_list(img, &found, &n, e);
+	ui_line("%-6s %-28s %-19s %10s %10s", "id", "name", "made", "disk", "memory");
+	for (size_t i = 0; i < n; i++)
+		print_line(&list[i]);
+}
 
+/* Snapshots inside, and where there are any the files that the image stands on. */
+static int list(const struct settings *s, struct vd_image *img, const struct request *q, struct vd_error *e)
+{
+	struct vd_snapshot *found = NULL;
+	struct vd_info info;
+	size_t n = 0;
+	int r = source_info(img, &info, e);
+
+	if (r == 0)
+		r = vd_snapshot_list(img, &found, &n, e);
+	/* A format that has none inside has overlays. */
+	if (r == VD_EUNSUPPORTED)
+		r = 0;
 	if (r < 0)
 		return r;
-	if (ui_is_json()) {
-		print_json(q, found, n);
-	} else if (!n) {
+	if (ui_is_json())
+		r = print_json(s, q, found, n, e);
+	else if (n)
+		print_table(found, n);
+	else if (!info.backing_file)
 		ui_summary("%s has no snapshots", q->image);
-	} else {
-		ui_line("%-6s %-28s %-19s %10s %10s", "id", "name", "made", "disk", "memory");
-		for (size_t i = 0; i < n; i++)
-			print_line(&found[i]);
-	}
+	if (!ui_is_json() && info.backing_file)
+		r = lineage_print(s, q->image, e);
 	vd_snapshot_list_free(found);
-	return 0;
+	return r;
 }
 
 /* ---- the others ----------------------------------------------------------------------------------------- */
@@ -186,6 +245,36 @@ static void print_done(const struct request *q, bool scrubbed)
 	json_put_text(j, "snapshot", q->name);
 	json_put_bool(j, "scrubbed", scrubbed);
 	json_print(j);
+}
+
+static void print_overlay(const struct request *q, const struct overlay *o)
+{
+	struct json_object *j;
+
+	if (!ui_is_json()) {
+		ui_summary("%s: %s%s over %s; use it from here on, and write to %s no more", o->name, o->format,
+			   o->is_encrypted ? ", encrypted with the same key," : "", q->image, q->image);
+		return;
+	}
+	j = json_new();
+	json_put_text(j, "type", "summary");
+	json_put_text(j, "verb", "snapshot");
+	json_put_text(j, "act", q->act->word);
+	json_put_text(j, "image", q->image);
+	json_put_text(j, "overlay", o->name);
+	json_put_text(j, "format", o->format);
+	json_put_bool(j, "encrypted", o->is_encrypted);
+	json_print(j);
+}
+
+static int put_overlay(struct settings *s, const struct request *q, struct vd_error *e)
+{
+	struct overlay o = { .image = q->image, .name = s->overlay, .format = s->overlay_format };
+	int r = overlay_make(s, &o, e);
+
+	if (r == 0)
+		print_overlay(q, &o);
+	return r;
 }
 
 static int change(const struct settings *s, const struct request *q, struct vd_error *e)
@@ -214,27 +303,35 @@ static int run(struct settings *s, struct vd_error *e)
 		r = take_words(s, &q, e);
 	if (r == 0 && s->scrub && !q.act->frees)
 		return fail(e, VD_EARG, "--scrub goes with apply and delete: %s frees nothing", q.act->word);
+	if (r == 0)
+		r = judge_overlay(s, &q, e);
 	if (r < 0)
 		return r;
+	if (makes_overlay(s))
+		return put_overlay(s, &q, e);
 	if (q.act->run)
 		return change(s, &q, e);
 	r = source_open_metadata(s, q.image, s->format, &img, e);
 	if (r == 0)
-		r = list(img, &q, e);
+		r = list(s, img, &q, e);
 	vd_image_abort(img);
 	return r;
 }
+
+static const struct verb *const chain_acts[] = { &verb_commit, &verb_rebase, &verb_flatten, NULL };
 
 const struct verb verb_snapshot = {
 	.name = "snapshot",
 	.operands = "list|create|apply|delete IMAGE [NAME]",
 	.min_operands = 1,
 	.max_operands = 3,
-	.summary = "list, make, apply and delete snapshots inside an image",
-	.about = "A snapshot keeps the disk as it was inside the same qcow2 file. Making, applying and deleting one takes "
-		 "effect whole or not at all, whatever happens meanwhile, and needs no key. The other verbs read one with "
-		 "--snapshot.",
+	.summary = "list, make, apply and delete snapshots, inside an image or by overlays",
+	.about = "A snapshot keeps the disk as it was, inside the same qcow2 file, or in any format by an overlay: IMAGE stays as "
+		 "it is, and a new file takes what is written. Making, applying and deleting one takes effect whole or not at "
+		 "all, whatever happens meanwhile. The other verbs read one inside with --snapshot. The verbs for overlays, commit, "
+		 "rebase and flatten, may be said behind this one: vdisk snapshot commit IMAGE.",
 	.groups = groups,
 	.examples = examples,
+	.acts = chain_acts,
 	.run = run,
 };

@@ -114,11 +114,22 @@ static int run_verb(const struct verb *verb, int argc, char **argv, struct setti
 	return verb->run(s, e);
 }
 
+/* "snapshot commit IMAGE" is "commit IMAGE": what belongs together is found together. */
+static const struct verb *find_act(const struct verb *verb, const char *word)
+{
+	for (const struct verb *const *a = verb->acts; a && *a; a++)
+		if (!strcmp((*a)->name, word))
+			return *a;
+	return NULL;
+}
+
 static int dispatch(int argc, char **argv, struct settings *s, struct vd_error *e)
 {
 	const char *first = argc > 1 ? argv[1] : "help";
-	const struct verb *verb = find_verb(first);
+	const struct verb *verb = find_verb(first), *act = verb && argc > 3 ? find_act(verb, argv[2]) : NULL;
 
+	if (act)
+		return run_verb(act, argc - 2, argv + 2, s, e);
 	if (verb)
 		return run_verb(verb, argc - 1, argv + 1, s, e);
 	if (!strcmp(first, "help") || !strcmp(first, "--help") || !strcmp(first, "-h"))

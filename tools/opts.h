@@ -53,6 +53,7 @@ struct verb {
 	const char *about;              /* a paragraph or two */
 	const struct opt_group *const *groups;          /* NULL ends the list */
 	const char *const *examples;                    /* NULL ends the list */
+	const struct verb *const *acts;                 /* verbs that may be said behind this one, too; NULL ends the list, or is it */
 	/* 0, an exit status above 0 (what had to be said is said), or a negative code with *e filled. */
 	int (*run)(struct settings *s, struct vd_error *e);
 };

@@ -104,6 +104,8 @@ struct settings {
 	const char *disk;               /* in a package */
 	bool snap_list;                 /* snapshot -l */
 	const char *snap_create, *snap_apply, *snap_delete;
+	const char *overlay, *overlay_format;   /* snapshot create */
+	bool numbered;
 	int lazy_refcounts, data_file_raw;      /* amend -o: enum vd_switch */
 	const char *unamendable[10];    /* amend -o: what was asked for in vain */
 	bool shrink, scrub;
