@@ -48,6 +48,15 @@ VD_PUBLIC int vd_key_from_bytes(const void *bytes, size_t len, struct vd_key **o
 	return r < 0 ? r : vd_key_adopt(&s, "memory", out, e);
 }
 
+VD_PUBLIC int vd_key_view(const struct vd_key *key, const void **bytes, size_t *len, struct vd_error *e)
+{
+	if (key->command)
+		return vd_fail(e, VD_EARG, "a key command seals keys of images, and has no secret of its own");
+	*bytes = key->secret.p;
+	*len = key->secret.len;
+	return 0;
+}
+
 VD_PUBLIC void vd_key_free(struct vd_key *key)
 {
 	if (!key)

@@ -197,6 +197,23 @@ static const struct opt in_clear[] = {
 };
 const struct opt_group opts_in_clear = { "Encryption", in_clear };
 
+#define REPO(member) WHERE(backup.member)
+static const struct opt repo[] = {
+	{ .name = "repo", .letter = 'r', .kind = OPT_TEXT, .where = REPO(repo), .arg = "REPO",
+	  .help = "the repository: a folder, or rest:https://HOST/PATH of a server" },
+	{ .name = "rest-credentials", .kind = OPT_TEXT, .where = REPO(credentials), .arg = "FILE",
+	  .help = "its first line is the server's \"user:password\"" },
+	{ .name = "rest-ca", .kind = OPT_TEXT, .where = REPO(ca), .arg = "FILE",
+	  .help = "certificates (PEM) that may vouch for the server, instead of the system's" },
+	{ .name = "rest-pin", .kind = OPT_TEXT, .where = REPO(pin), .arg = "sha256//HASH",
+	  .help = "the only public key that the server may have" },
+	{ 0 },
+};
+const struct opt_group opts_repo = { "Repository", repo };
+
+static const struct opt repo_key[] = { SECRET_OPTS("repo-", backup.keys), { 0 } };
+const struct opt_group opts_repo_key = { "Key of the repository (otherwise a key below opens it, too)", repo_key };
+
 static const struct opt_choice outputs[] = { { "human", OUTPUT_HUMAN }, { "json", OUTPUT_JSON }, { NULL, 0 } };
 static const struct opt_choice colours[] = {
 	{ "auto", COLOUR_AUTO }, { "always", COLOUR_ALWAYS }, { "never", COLOUR_NEVER }, { NULL, 0 },

@@ -77,6 +77,8 @@ extern const struct opt_group opts_output;      /* verbs that make an image */
 extern const struct opt_group opts_compress;
 extern const struct opt_group opts_room;
 extern const struct opt_group opts_in_clear;    /* verbs that move content from layer to layer */
+extern const struct opt_group opts_repo;        /* where backups are */
+extern const struct opt_group opts_repo_key;    /* the repository's, in verbs whose key options are of images first */
 extern const struct opt_group opts_output_form; /* human or json */
 extern const struct opt_group opts_speech;      /* every verb: colour, quiet, help */
 

@@ -201,6 +201,11 @@ int secrets_of_options(const struct settings *s, struct keys *out, struct vd_err
 	return fetch_all(s, &s->keys, NULL, out, e);
 }
 
+int secrets_of(const struct settings *s, const struct secret_sources *sources, struct keys *out, struct vd_error *e)
+{
+	return fetch_all(s, sources, NULL, out, e);
+}
+
 /* A directory without the credential is as good as none: the unit may have been given others. */
 static int from_credential(const char *name, struct vd_key **out, struct vd_error *e)
 {

@@ -15,9 +15,10 @@ struct keys {
 	size_t n;
 };
 
-/* Names of the credentials below $CREDENTIALS_DIRECTORY: vdisk.key, vdisk.new-key. */
+/* Names of the credentials below $CREDENTIALS_DIRECTORY. */
 #define CREDENTIAL_KEY "vdisk.key"
 #define CREDENTIAL_NEW_KEY "vdisk.new-key"
+#define CREDENTIAL_REPO_KEY "vdisk.repo-key"
 
 /* The keys that options name for images that exist; none is no error. */
 int secrets_of_options(const struct settings *s, struct keys *out, struct vd_error *e);
@@ -31,6 +32,8 @@ int secrets_ask(const char *image, struct keys *out, struct vd_error *e);
  */
 int secrets_for_new(const struct settings *s, const char *image, const char *credential, struct vd_key **out,
 		    struct vd_error *e);
+/* The secrets of `sources` alone; none is no error. */
+int secrets_of(const struct settings *s, const struct secret_sources *sources, struct keys *out, struct vd_error *e);
 /* Tells that a key is being derived, which takes a while. Not so with a key command: it may have a question on that line. */
 void secrets_status(struct vd_key *const *keys, size_t n);
 void secrets_free(struct keys *keys);

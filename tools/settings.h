@@ -90,6 +90,20 @@ struct serve_settings {
 	bool read_write;
 };
 
+/* What repositories of backups ask for, and backup, restore and backups beside it. */
+struct backup_settings {
+	const char *repo, *credentials, *ca, *pin;
+	struct secret_sources keys;     /* of the repository, where the image has others */
+	bool all_locks, read_data;      /* repo unlock, repo check */
+	bool opaque, scan, track, trusts_ctk;
+	const char *bitmap, *changes, *nbd, *host, *ledger, *receipt_key;
+	struct texts tags;
+	bool only_differing;
+	const char *path;               /* of a file in a snapshot */
+	uint64_t keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly;
+	bool dry_run;
+};
+
 struct settings {
 	const char *operands[OPERANDS_MAX];
 	size_t n_operands;
@@ -135,6 +149,7 @@ struct settings {
 	struct wipe_settings wipe;
 	struct cert_settings cert;
 	struct serve_settings serve;
+	struct backup_settings backup;
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */

@@ -11,10 +11,11 @@
 
 static volatile sig_atomic_t stop_signal;
 static volatile sig_atomic_t report_asked;
+static volatile sig_atomic_t hangup_is_spared;
 
 static void on_stop(int sig)
 {
-	if (!stop_signal)
+	if (!stop_signal && !(sig == SIGHUP && hangup_is_spared))
 		stop_signal = sig;
 }
 
@@ -52,6 +53,11 @@ void signals_setup(void)
 int signals_stop(void)
 {
 	return stop_signal;
+}
+
+void signals_spare_hangup(bool spare)
+{
+	hangup_is_spared = spare;
 }
 
 int signals_check(struct vd_error *e)

@@ -11,6 +11,8 @@ struct vd_error;
 void signals_setup(void);
 /* The signal that asked to stop, or 0. Work under way sees it in its progress callback and cleans up. */
 int signals_stop(void);
+/* While it is so SIGHUP does nothing: restic asks by it whether the holder of a repository's lock lives. */
+void signals_spare_hangup(bool spare);
 /* 0, or VD_ECANCELLED in words when a stop was asked for: between the steps that have no progress callback. */
 int signals_check(struct vd_error *e);
 /* True once for each SIGUSR1. */

@@ -17,19 +17,27 @@ static struct vd_gate_dirs allowed_dirs(const struct settings *s)
 	return (struct vd_gate_dirs){ s->allow.at, s->allow.n };
 }
 
-static int open_with(const struct settings *s, const char *path, const char *format, unsigned flags,
-		     const struct keys *keys, struct vd_image **out, struct vd_error *e)
+struct vd_open_opts source_opts(const struct settings *s, const char *format, const struct keys *keys, struct vd_gate_dirs *dirs)
 {
-	struct vd_gate_dirs dirs = allowed_dirs(s);
-	bool changes = flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL | VD_OPEN_REPAIR);
-	struct vd_open_opts o = {
-		.struct_size = sizeof(o), .format = format, .backing_format = s->backing_format,
-		.flags = flags | (s->force_share ? VD_OPEN_FORCE_SHARE : 0) | (changes && s->scrub ? VD_OPEN_SCRUB_FREED : 0),
-		.gate = dirs.n ? vd_gate_below_dirs : NULL, .gate_ctx = &dirs,
+	*dirs = allowed_dirs(s);
+	return (struct vd_open_opts){
+		.struct_size = sizeof(struct vd_open_opts), .format = format, .backing_format = s->backing_format,
+		.flags = s->force_share ? VD_OPEN_FORCE_SHARE : 0,
+		.gate = dirs->n ? vd_gate_below_dirs : NULL, .gate_ctx = dirs,
 		.keys = keys ? keys->at : NULL, .n_keys = keys ? keys->n : 0,
 		.snapshot = s->snapshot, .disk = s->disk, .header = s->header,
 	};
+}
+
+static int open_with(const struct settings *s, const char *path, const char *format, unsigned flags,
+		     const struct keys *keys, struct vd_image **out, struct vd_error *e)
+{
+	bool changes = flags & (VD_OPEN_WRITE | VD_OPEN_CONTROL | VD_OPEN_REPAIR);
+	struct vd_gate_dirs dirs;
+	struct vd_open_opts o = source_opts(s, format, keys, &dirs);
 	int r;
+
+	o.flags |= flags | (changes && s->scrub ? VD_OPEN_SCRUB_FREED : 0);
 
 	if (s->force_share && changes)
 		return fail(e, VD_EARG, "--force-share is for reading: this changes the image");

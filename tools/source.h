@@ -40,6 +40,8 @@ int source_unlock(const struct settings *s, const char *path, struct keys *keys,
  * bytes.
  */
 int source_open_stream(const struct settings *s, const char *name, struct vd_incoming **out, struct vd_error *e);
+/* What the options say to vd_image_open(), for who opens an image himself. `dirs` is filled in, and pointed to. */
+struct vd_open_opts source_opts(const struct settings *s, const char *format, const struct keys *keys, struct vd_gate_dirs *dirs);
 int source_info(struct vd_image *img, struct vd_info *info, struct vd_error *e);
 
 /* Adds the folder of the file that `image` is to refer to as `name` (NULL: none) to what is allowed: whoever names it in the command allows it. */

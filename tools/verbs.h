@@ -30,5 +30,7 @@ extern const struct verb verb_check;
 extern const struct verb verb_serve;
 extern const struct verb verb_wipe;
 extern const struct verb verb_cert;
+extern const struct verb verb_repo;
+extern const struct verb verb_backup;
 
 #endif

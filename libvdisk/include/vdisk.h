@@ -166,6 +166,11 @@ VD_PUBLIC bool vd_key_is_usable_by_qemu(const struct vd_key *key);
  * any key, its reader taking it with vd_key_from_fd(verbatim). Secrets do not get through fork(). VD_EARG: a key command.
  */
 VD_PUBLIC int vd_key_to_fd(const struct vd_key *key, int fd, struct vd_error *e) VD_MUST_CHECK;
+/*
+ * The secret's bytes, for what else of an application's it opens; they are the key's, in its locked memory, for as long as it
+ * lives. VD_EARG: a key command has none.
+ */
+VD_PUBLIC int vd_key_view(const struct vd_key *key, const void **bytes, size_t *len, struct vd_error *e) VD_MUST_CHECK;
 /* Wipes and frees; NULL is allowed. */
 VD_PUBLIC void vd_key_free(struct vd_key *key);
 

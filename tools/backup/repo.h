@@ -62,6 +62,10 @@ struct repo_lock_info {
 	bool is_exclusive;
 	bool is_stale;                  /* 30 minutes old, or its process is gone from this machine */
 };
+/* Of this process; lock.c keeps it there. */
+struct repo_lock;
+struct repo_lock **repo_lock_slot(struct repo *r);
+/* In no order; what cannot be read is as good as exclusive. */
 int repo_each_lock(struct repo *r, int (*each)(void *ctx, const struct repo_lock_info *l), void *ctx, struct vd_error *e);
 
 #endif
