@@ -140,6 +140,7 @@ const struct vd_format vd_format_vmdk = {
 	.name = "vmdk",
 	.state_size = sizeof(struct vd_vmdk),
 	.writable = true,
+	.cuts_zeros_only = true,
 	.stream_kind = "streamOptimized",
 	.probe = vmdk_probe,
 	.open = vd_vmdk_open,

@@ -87,6 +87,8 @@ enum vd_vmdk_marker { VMDK_MARKER_EOS, VMDK_MARKER_GT, VMDK_MARKER_GD, VMDK_MARK
 #define VMDK_GTES_MAX           4096
 #define VMDK_GD_ENTRIES_MAX     (UINT64_C(1) << 26) /* 64 TiB of seSparse has 4 million */
 #define VMDK_SPARSE_MAX         ((UINT64_C(2) << 40) - (UINT64_C(8) << 30)) /* written: tables and descriptor take less than a 512th */
+/* VMware's own extents of disks in parts: 2 GiB less 1 MiB, for file systems that end there. */
+#define VMDK_PART_BYTES         (UINT64_C(4192256) * VMDK_SECTOR)
 #define VMDK_BATCH              256             /* table entries looked at together: on the stack */
 
 enum vd_vmdk_access { VMDK_RW, VMDK_RDONLY, VMDK_NOACCESS };
@@ -169,7 +171,7 @@ struct vd_vmdk {
 	uint32_t unit;                  /* the largest grain; 1: flat extents only */
 	bool has_parent, is_embedded, is_lone_extent, is_packed, is_misaligned;
 	bool is_incomplete;             /* writing: a grain table is missing or damaged */
-	bool is_fresh, appends;
+	bool is_fresh, appends, scrubs;
 	struct vd_vmdk_stream *stream;  /* not NULL: this is a new stream-optimized disk */
 	bool is_streaming;              /* of which the end is not there */
 	char cid[12], parent_cid[12];   /* for reports; empty: there is none */
@@ -280,6 +282,8 @@ int vd_vmdk_resize(void *st, uint64_t size, struct vd_error *e);
 int vd_vmdk_create(const struct vd_create *c, struct vd_error *e);
 int vd_vmdk_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd_error *e);
 void vd_vmdk_header_put(uint8_t *raw, const struct vd_vmdk_header *h);
+/* An empty sparse extent, whose descriptor is elsewhere, with grains as another one has. */
+int vd_vmdk_extent_make(struct vd_io *io, uint64_t size, const struct vd_vmdk_sparse *like, struct vd_error *e) VD_MUST_CHECK;
 
 /*
  * A compressed grain may come out larger than it went in. What a writer of deflate can lose at worst is an eighth (all

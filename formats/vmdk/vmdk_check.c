@@ -20,7 +20,9 @@ struct checker {
 	uint8_t *taken;                 /* a bit for each of its sectors */
 	bool is_first;                  /* of the file's windows: what does not depend on the window is told and counted once */
 	uint64_t used_end;              /* bytes: nothing lies behind */
-	bool gives_back;                /* tells nothing, counts nothing, and gives leaks to the host */
+	bool gives_back;                /* tells nothing, counts nothing, and releases what nothing names */
+	bool is_broken;                 /* an entry makes no sense: what nothing names may be what it named once */
+	bool has_released;
 };
 
 static int found(struct checker *k, const struct vd_vmdk_fault *f, enum vd_severity severity, struct vd_error *e)
@@ -42,6 +44,7 @@ static int fault(struct vd_vmdk_visit *v, const struct vd_vmdk_fault *f, struct 
 {
 	struct checker *k = v->ctx;
 
+	k->is_broken = true;
 	if (!k->is_first)
 		return 0;
 	return found(k, f, f->kind == VD_FOUND_UNREADABLE ? VD_SEVERITY_UNKNOWN : VD_SEVERITY_CORRUPTION, e);
@@ -103,6 +106,24 @@ static bool is_stored(struct vd_io *io, uint64_t off, uint64_t len)
 	return vd_io_extent(io, off, &is_data, &n, NULL) < 0 || is_data || n < len;
 }
 
+/* Where the host gives back only more than a grain at once, zeros are all that is left of one. */
+static bool holds_bytes(struct vd_io *io, uint64_t off, uint64_t len)
+{
+	uint8_t buf[4096];
+
+	for (uint64_t n; len; off += n, len -= n) {
+		n = vd_min_u64(len, sizeof(buf));
+		if (vd_io_pread(io, buf, n, off, NULL) < 0 || !vd_is_zero(buf, n))
+			return true;
+	}
+	return false;
+}
+
+static bool is_leak(const struct checker *k, struct vd_io *io, uint64_t off, uint64_t len)
+{
+	return is_stored(io, off, len) && (k->gives_back || holds_bytes(io, off, len));
+}
+
 static bool is_unnamed(const struct checker *k, uint64_t sector, uint64_t n)
 {
 	for (uint64_t s = sector; s < sector + n; s++)
@@ -116,13 +137,14 @@ struct stretch {
 	uint64_t at, end;
 };
 
-static int punch(struct checker *k, const struct stretch *p, struct vd_error *e)
+static void release(struct checker *k, const struct stretch *p)
 {
-	uint64_t len = (p->end - p->at) * VMDK_SECTOR;
-	int r = len && k->gives_back ? vd_set_punch(k->s->set, k->file, p->at * VMDK_SECTOR, len, e) : VD_EUNSUPPORTED;
-
-	k->c->report->changed |= r == 0;
-	return r == VD_EUNSUPPORTED ? 0 : r;
+	if (p->end == p->at || !k->gives_back)
+		return;
+	vd_space_release(k->s->space, (struct vd_range){
+		.file = k->file, .host_off = p->at * VMDK_SECTOR, .len = (p->end - p->at) * VMDK_SECTOR, .to_host = true,
+	});
+	k->has_released = true;
 }
 
 static int tell_leaks(struct checker *k, uint64_t sector, uint64_t n, struct vd_error *e)
@@ -146,22 +168,20 @@ static int look_for_leaks(struct checker *k, const struct vd_vmdk_extent *x, uin
 	uint64_t grain = x->sp.grain / VMDK_SECTOR, n = 0, at = 0;
 	struct vd_io *io = vd_set_io(k->s->set, k->file);
 	struct stretch p = { 0 };
-	int r = 0;
 
 	first = vd_max_u64(vd_round_up(first, grain), vd_round_up(k->start, grain));
-	for (uint64_t i = first; i + grain <= k->end && r == 0; i += grain) {
-		if (!is_unnamed(k, i, grain) || !is_stored(io, i * VMDK_SECTOR, grain * VMDK_SECTOR))
+	for (uint64_t i = first; i + grain <= k->end; i += grain) {
+		if (!is_unnamed(k, i, grain) || !is_leak(k, io, i * VMDK_SECTOR, grain * VMDK_SECTOR))
 			continue;
 		at = n++ ? at : i;
 		if (i != p.end) {
-			r = punch(k, &p, e);
+			release(k, &p);
 			p.at = i;
 		}
 		p.end = i + grain;
 	}
-	if (r == 0)
-		r = punch(k, &p, e);
-	return r < 0 ? r : tell_leaks(k, at, n, e);
+	release(k, &p);
+	return tell_leaks(k, at, n, e);
 }
 
 /* The sparse extent that the file is, if it is one that is written; *first: the sector where grains begin. */
@@ -173,7 +193,7 @@ static const struct vd_vmdk_extent *growing_extent(const struct checker *k, uint
 
 		if (x->file != k->file || !x->sp.grain || !vd_vmdk_is_mendable(k->s, x))
 			continue;
-		for (size_t a = 0; a < x->sp.n_areas; a++)
+		for (size_t a = 0; a < x->sp.n_areas && !x->sp.overhead; a++)
 			end = vd_max_u64(end, x->sp.areas[a].end);
 		*first = end / VMDK_SECTOR;
 		return x;
@@ -187,7 +207,7 @@ static int check_window(struct checker *k, struct vd_error *e)
 {
 	struct vd_vmdk_visit v = {
 		.s = k->s, .ctx = k, .file = k->file, .take = take, .fault = fault,
-		.compares = k->is_first && !k->gives_back,
+		.compares = k->is_first,
 	};
 	const struct vd_vmdk_extent *x;
 	uint64_t first = 0;
@@ -196,7 +216,7 @@ static int check_window(struct checker *k, struct vd_error *e)
 	memset(k->taken, 0, (k->end - k->start + 7) / 8);
 	r = vd_vmdk_visit(&v, e);
 	x = growing_extent(k, &first);
-	return r == 0 && x ? look_for_leaks(k, x, first, e) : r;
+	return r == 0 && x && !(k->gives_back && k->is_broken) ? look_for_leaks(k, x, first, e) : r;
 }
 
 static int check_file(struct checker *k, struct vd_error *e)
@@ -238,6 +258,18 @@ static int cut_end(struct checker *k, struct vd_error *e)
 	return vd_io_truncate(io, end, e);
 }
 
+static int give_back_of(struct checker *k, struct vd_error *e)
+{
+	int r;
+
+	k->is_broken = k->has_released = false;
+	r = check_file(k, e);
+	k->c->report->changed |= k->has_released;
+	if (r == 0 && k->has_released)
+		r = vd_space_drain(k->s->space, e);
+	return r < 0 || k->is_broken ? r : cut_end(k, e);
+}
+
 int vd_vmdk_give_back(struct vd_vmdk *s, struct vd_check *c, struct vd_error *e)
 {
 	struct checker k = { .c = c, .s = s, .gives_back = true };
@@ -245,11 +277,10 @@ int vd_vmdk_give_back(struct vd_vmdk *s, struct vd_check *c, struct vd_error *e)
 	int r = vd_alloc(WINDOW_SECTORS / 8, 1, &taken, e);
 
 	k.taken = taken;
-	for (uint32_t i = 0; i < vd_set_count(s->set) && r == 0; i++) {
-		k.file = i;
-		r = check_file(&k, e);
-		if (r == 0)
-			r = cut_end(&k, e);
+	for (size_t i = 0; i < s->n_extents && r == 0; i++) {
+		k.file = s->extents[i].file;
+		if (s->extents[i].sp.grain && vd_vmdk_is_mendable(s, &s->extents[i]))
+			r = give_back_of(&k, e);
 	}
 	return r < 0 ? r : vd_set_flush(s->set, e);
 }

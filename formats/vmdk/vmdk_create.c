@@ -17,8 +17,6 @@
 #define GTES            512             /* what VMware writes always */
 #define DESC_SECTOR     1               /* of an embedded descriptor, which has 20 sectors in every file of VMware's */
 #define DESC_SECTORS    20
-/* VMware's own extents: 2 GiB less 1 MiB, for file systems that end there. */
-#define PART_BYTES      (UINT64_C(4192256) * VMDK_SECTOR)
 #define HEADS_IDE       16
 #define HEADS_SCSI      255
 #define TRACK_SECTORS   63
@@ -99,7 +97,7 @@ static int judge_size(const struct plan *p, struct vd_error *e)
 	if (p->c->size > max)
 		return vd_fail(e, VD_EARG, "a disk of %" PRIu64 " bytes is too large for %s: at most %" PRIu64, p->c->size,
 			       p->kind->name, max);
-	if (p->kind->is_split && (p->c->size - 1) / PART_BYTES >= VMDK_EXTENTS_MAX)
+	if (p->kind->is_split && (p->c->size - 1) / VMDK_PART_BYTES >= VMDK_EXTENTS_MAX)
 		return vd_fail(e, VD_EARG, "a disk of %" PRIu64 " bytes has too many extents", p->c->size);
 	return 0;
 }
@@ -283,6 +281,15 @@ static int make_sparse(const struct plan *p, struct vd_io *io, uint64_t size, st
 	return r < 0 ? r : write_directory(io, l.gd, l.gts, &l, e);
 }
 
+int vd_vmdk_extent_make(struct vd_io *io, uint64_t size, const struct vd_vmdk_sparse *like, struct vd_error *e)
+{
+	const struct vd_create_opts o = { .flags = like->flags & VMDK_FLAG_ZEROED ? VD_CREATE_ZEROED_GRAINS : 0 };
+	const struct kind beside = { .suffix = "", .is_sparse = true };
+	const struct plan p = { .o = &o, .kind = &beside, .grain = like->grain };
+
+	return make_sparse(&p, io, size, e);
+}
+
 /* ---- files ----------------------------------------------------------------------------------------------- */
 
 static int make_part(struct plan *p, uint64_t number, uint64_t size, struct vd_error *e)
@@ -309,7 +316,7 @@ static int make_parts(struct plan *p, struct vd_error *e)
 	int r = 0;
 
 	for (uint64_t i = 1; left && r == 0; i++, left -= size) {
-		size = p->kind->is_split ? vd_min_u64(left, PART_BYTES) : left;
+		size = p->kind->is_split ? vd_min_u64(left, VMDK_PART_BYTES) : left;
 		r = make_part(p, i, size, e);
 	}
 	return r;
@@ -377,7 +384,7 @@ int vd_vmdk_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd
 	if (p.kind->is_stream)
 		f->overhead = vd_vmdk_stream_overhead(c->size, p.grain);
 	for (uint64_t left = c->size; left && p.kind->is_sparse && !p.kind->is_stream; left -= part) {
-		part = p.kind->is_split ? vd_min_u64(left, PART_BYTES) : left;
+		part = p.kind->is_split ? vd_min_u64(left, VMDK_PART_BYTES) : left;
 		f->overhead += lay_out(&p, part).overhead * VMDK_SECTOR;
 	}
 	return 0;

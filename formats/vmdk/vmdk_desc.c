@@ -7,6 +7,7 @@
  *   alone      one sector of the file is written, so the change lies in one. Where that has no room for it, comments go, and
  *              lines that mean the same anywhere: first they are added at the end of the file, each sector durable before
  *              the next, which makes them stand there twice; then the one write makes the change and takes the first away
+ *   exchanged  a new file of the whole text takes the name
  */
 #include "formats/vmdk/vmdk_shape.h"
 
@@ -284,6 +285,25 @@ int vd_vmdk_rewrite_prepare(struct vd_vmdk *s, const struct vd_vmdk_edit *edits,
 	return r < 0 ? r : vd_vmdk_descriptor_parse((struct vd_bytes){ (uint8_t *)w->text, w->len }, &w->d, e);
 }
 
+int vd_vmdk_rewrite_prepare_whole(struct vd_vmdk *s, const struct vd_vmdk_edit *edits, size_t n, struct vd_vmdk_rewrite *w,
+				  struct vd_error *e)
+{
+	vd_auto_free char *old = NULL;
+	struct buffer text = { 0 };
+	int r = vd_alloc(s->text_len, 1, &old, e);
+
+	*w = (struct vd_vmdk_rewrite){ .exchanges = true };
+	if (r == 0)
+		r = vd_set_pread(s->set, 0, old, s->text_len, s->desc_off, e);
+	if (r == 0)
+		r = apply(old, 0, s->text_len, edits, n, &text, e);
+	w->text = text.p;
+	w->len = text.len;
+	if (r == 0 && w->len > VMDK_DESCRIPTOR_MAX)
+		r = vd_fail(e, VD_EUNSUPPORTED, "%s: its descriptor becomes too long", s->name);
+	return r < 0 ? r : vd_vmdk_descriptor_parse((struct vd_bytes){ (uint8_t *)w->text, w->len }, &w->d, e);
+}
+
 void vd_vmdk_rewrite_fini(struct vd_vmdk_rewrite *w)
 {
 	free(w->text);
@@ -348,9 +368,12 @@ static int commit_alone(struct vd_vmdk *s, const struct vd_vmdk_rewrite *w, stru
 int vd_vmdk_rewrite_commit(struct vd_vmdk *s, struct vd_vmdk_rewrite *w, const struct vd_vmdk_header_change *h,
 			   struct vd_error *e)
 {
-	int r = s->is_embedded ? commit_embedded(s, w, h ? *h : (struct vd_vmdk_header_change){ 0 }, e) :
-				 commit_alone(s, w, e);
+	int r;
 
+	if (w->exchanges)
+		r = vd_set_exchange(s->set, 0, w->text, w->len, e);
+	else
+		r = s->is_embedded ? commit_embedded(s, w, h ? *h : (struct vd_vmdk_header_change){ 0 }, e) : commit_alone(s, w, e);
 	if (r < 0)
 		return r;
 	vd_vmdk_descriptor_fini(&s->d);

@@ -296,6 +296,7 @@ int vd_vmdk_open(void *st, const struct vd_open *o, struct vd_error *e)
 	s->meta = o->meta;
 	s->space = o->space;
 	s->appends = o->appends;
+	s->scrubs = o->scrubs;
 	s->is_fresh = o->fresh;
 	if (vd_get_le32(head) == VMDK_CTK_MAGIC)
 		return vd_fail(e, VD_EUNSUPPORTED, "this is the record of changed blocks of another disk, and no disk itself");

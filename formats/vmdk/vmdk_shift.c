@@ -251,34 +251,14 @@ static int add_front(struct vd_vmdk *s, uint64_t len, struct vd_error *e)
 
 /* ---- the front goes -------------------------------------------------------------------------------------- */
 
-static bool shares_file(const struct vd_vmdk *s, uint32_t file)
-{
-	for (size_t i = 0; i < s->n_extents; i++)
-		if (s->extents[i].kind != VMDK_ZERO && s->extents[i].file == file)
-			return true;
-	return false;
-}
-
-static int overwrite(struct vd_vmdk *s, uint32_t file, uint64_t off, uint64_t len, struct vd_error *e)
-{
-	static const uint8_t zeros[CHUNK];
-	int r = 0;
-
-	for (uint64_t n; len && r == 0; off += n, len -= n) {
-		n = vd_min_u64(len, sizeof(zeros));
-		r = vd_set_pwrite(s->set, file, zeros, n, off, e);
-	}
-	return r < 0 ? r : vd_set_flush(s->set, e);
-}
-
 /* Nothing names those bytes any more. */
 static int discard(struct vd_vmdk *s, uint32_t file, uint64_t off, uint64_t len, struct vd_error *e)
 {
 	struct vd_host *host = vd_set_host(s->set);
 	struct vd_io *io = vd_set_io(s->set, file);
-	int r = overwrite(s, file, off, len, e);
+	int r = vd_vmdk_overwrite(s, file, off, len, e);
 
-	if (r == 0 && !io->is_device && !shares_file(s, file)) {
+	if (r == 0 && !io->is_device && !vd_vmdk_shares_file(s, file, NULL)) {
 		r = vd_io_truncate(io, 0, e);
 		if (r == 0)
 			r = host->unlink(host, vd_set_name(s->set, file), e);

@@ -55,20 +55,7 @@ static int write_directories(struct vd_vmdk *s, const struct vd_vmdk_extent *x, 
 	return r < 0 ? r : write_directory(s, x, x->sp.gd_off, n_kept, l->gd, l->gd + gd_len, l->n, e);
 }
 
-int vd_vmdk_tables_extend(struct vd_vmdk *s, struct vd_vmdk_extent *x, uint64_t capacity, struct vd_vmdk_layout *l,
-			  struct vd_error *e)
-{
-	uint64_t gd_len;
-	int r;
-
-	l->n = vd_round_up(capacity, x->sp.span) / x->sp.span;
-	r = lay_out(s, x, l->n - x->sp.n_tables, l, &gd_len, e);
-	if (r == 0)
-		r = write_directories(s, x, x->sp.n_tables, gd_len, l, e);
-	return r < 0 ? r : vd_set_flush(s->set, e);
-}
-
-/* ---- moved grains ---------------------------------------------------------------------------------------- */
+/* ---- the same grains, and moved ones --------------------------------------------------------------------- */
 
 /* The entries of n grains from `at` on, which lie in one table, as they are. */
 static int copy_entries(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t at, uint64_t n, uint8_t *raw,
@@ -104,6 +91,43 @@ static int fill_table(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_
 		r = copy_entries(s, x, old, n, raw + (at - start) / sp->grain * ENTRY, any, e);
 	}
 	return r;
+}
+
+/*
+ * The last table is made anew where the disk ended inside it: what its other entries say, or what follows it in the file
+ * where it was made shorter, nobody knows.
+ */
+static int copy_last(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t index, uint64_t gd_len,
+		     const struct vd_vmdk_layout *l, struct vd_error *e)
+{
+	const struct vd_vmdk_sparse *sp = &x->sp;
+	uint64_t start = index * sp->span, end = vd_round_up(x->end - x->start, sp->grain), len = table_len(sp);
+	vd_auto_free uint8_t *raw = NULL;
+	bool any = false;
+	int r = end > start ? vd_alloc(len, 1, &raw, e) : 0;
+
+	if (r == 0 && end > start)
+		r = fill_table(s, x, start, end, 0, raw, &any, e);
+	if (r == 0 && any && l->rgd)
+		r = vd_set_pwrite(s->set, x->file, raw, len, l->rgd + gd_len, e);
+	if (r == 0 && any)
+		r = vd_set_pwrite(s->set, x->file, raw, len, l->gd + gd_len, e);
+	return r;
+}
+
+int vd_vmdk_tables_extend(struct vd_vmdk *s, struct vd_vmdk_extent *x, uint64_t capacity, struct vd_vmdk_layout *l,
+			  struct vd_error *e)
+{
+	uint64_t n_kept = (x->end - x->start) / x->sp.span, gd_len;
+	int r;
+
+	l->n = vd_round_up(capacity, x->sp.span) / x->sp.span;
+	r = lay_out(s, x, l->n - n_kept, l, &gd_len, e);
+	if (r == 0)
+		r = write_directories(s, x, n_kept, gd_len, l, e);
+	if (r == 0)
+		r = copy_last(s, x, n_kept, gd_len, l, e);
+	return r < 0 ? r : vd_set_flush(s->set, e);
 }
 
 static int fill_tables(struct vd_vmdk *s, const struct vd_vmdk_extent *x, int64_t by, uint64_t gd_len,

@@ -59,7 +59,10 @@ int vd_vmdk_walk(void *st, struct vd_window *w, struct vd_error *e);
 /* vmdk_mend.c */
 int vd_vmdk_mend(void *st, enum vd_repair repair, struct vd_check *c, struct vd_error *e);
 /* vmdk_check.c */
-/* Gives what no table names to the host: cuts the end of the files off, and makes holes before it. */
+/*
+ * Releases what no table names, and cuts the end of the files off. Where an entry makes no sense, or the two sets say
+ * different things, all of the file stays: what no table names may be what was lost.
+ */
 int vd_vmdk_give_back(struct vd_vmdk *s, struct vd_check *c, struct vd_error *e) VD_MUST_CHECK;
 extern const struct vd_repair_ops vd_vmdk_repair_ops;
 

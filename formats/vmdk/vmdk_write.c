@@ -331,6 +331,17 @@ static int scan_directory(struct vd_vmdk *s, struct vd_vmdk_extent *x, bool redu
 	return 0;
 }
 
+/*
+ * New grains lie at multiples of their size. Others' need not, and the last one may be cut short by the end of the file: then
+ * it goes on for less than a grain behind.
+ */
+static uint64_t end_of_grains(const struct vd_vmdk_sparse *sp)
+{
+	uint64_t file_end = atomic_load(&sp->host_end), end = vd_round_up(file_end, sp->grain);
+
+	return file_end % sp->grain == 0 && sp->overhead % sp->grain == 0 ? end : end + sp->grain;
+}
+
 int vd_vmdk_prepare_write(struct vd_vmdk *s, struct vd_error *e)
 {
 	int r = 0;
@@ -343,7 +354,7 @@ int vd_vmdk_prepare_write(struct vd_vmdk *s, struct vd_error *e)
 		r = scan_directory(s, x, false, e);
 		if (r == 0 && x->sp.rgd_off)
 			r = scan_directory(s, x, true, e);
-		atomic_store(&x->sp.host_end, vd_round_up(atomic_load(&x->sp.host_end), x->sp.grain));
+		atomic_store(&x->sp.host_end, end_of_grains(&x->sp));
 	}
 	return r;
 }

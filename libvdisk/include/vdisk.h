@@ -762,7 +762,7 @@ VD_PUBLIC int vd_snapshot_apply(struct vd_image *img, const char *name, struct v
 VD_PUBLIC int vd_snapshot_delete(struct vd_image *img, const char *name, struct vd_error *e) VD_MUST_CHECK;
 
 enum vd_resize_flag { VD_RESIZE_SHRINK = 1 };   /* allow a smaller size: what lies past it is lost */
-/* Grown, the disk reads as zeros where it is new (a LUKS container of raw: as noise). */
+/* Grown, the disk reads as zeros where it is new (a LUKS container: as noise). */
 VD_PUBLIC int vd_image_resize(struct vd_image *img, uint64_t size, unsigned flags, struct vd_error *e) VD_MUST_CHECK;
 
 enum vd_switch { VD_KEEP = 0, VD_ON = 1, VD_OFF = 2 };

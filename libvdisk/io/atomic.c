@@ -12,9 +12,12 @@
  */
 #include "libvdisk/io/atomic.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
@@ -226,4 +229,81 @@ int vd_output_put(struct vd_host *host, const char *path, bool replace, const vo
 		vd_output_abandon(&out);
 	c = vd_io_close(io, r < 0 ? NULL : e);
 	return r < 0 ? r : c;
+}
+
+/* ---- in another's place ---------------------------------------------------------------------------------- */
+
+/* Whoever could read the old one can read the new one. Files that are in memory have no owner. */
+static int dress_as(struct vd_io *io, const struct vd_io *old, struct vd_error *e)
+{
+	int to = vd_io_descriptor(io), from = vd_io_descriptor(old);
+	struct stat st, now;
+
+	if (to < 0 || from < 0)
+		return 0;
+	if (fstat(from, &st) || fstat(to, &now))
+		return vd_fail_errno(e, errno, "%s: its owner cannot be told", old->name);
+	if ((st.st_uid != now.st_uid || st.st_gid != now.st_gid) && fchown(to, st.st_uid, st.st_gid))
+		return vd_fail_errno(e, errno, "%s: a new file cannot have its owner", old->name);
+	return fchmod(to, st.st_mode & 07777) ? vd_fail_errno(e, errno, "%s: a new file cannot have its mode", old->name) : 0;
+}
+
+static int take_name(struct vd_host *host, struct vd_io *io, const struct vd_io *old, struct vd_error *e)
+{
+	int r = host->rename(host, io->name, old->name, true, e);
+
+	if (r == 0 || host->exists(host, io->name))
+		return r;
+	return vd_error_prefix(e, VD_EPOISONED, "%s: a new file has taken its name, perhaps not durably: ", old->name);
+}
+
+static int fill_and_take(struct vd_host *host, struct vd_io *io, const struct vd_io *old, const void *bytes, size_t len,
+			 struct vd_error *e)
+{
+	int r = dress_as(io, old, e);
+
+	if (r == 0)
+		r = vd_io_pwrite(io, bytes, len, 0, e);
+	if (r == 0)
+		r = vd_io_flush(io, e);
+	return r < 0 ? r : take_name(host, io, old, e);
+}
+
+static int judge_place(struct vd_host *host, const struct vd_io *io, struct vd_error *e)
+{
+	bool named;
+	int r = is_still_named(host, io->name, io, &named, e);
+
+	if (r < 0)
+		return vd_hint(e, r, "if it is a symbolic link, name the file that it leads to");
+	return named ? 0 : vd_fail(e, VD_ENOENT, "%s: the name leads to another file by now", io->name);
+}
+
+int vd_output_exchange(struct vd_host *host, struct vd_io **io, const void *bytes, size_t len, struct vd_io **old,
+		       struct vd_error *e)
+{
+	vd_auto_free char *partial = NULL;
+	struct vd_io *made = NULL, *was = *io;
+	char *name;
+	int r = judge_place(host, was, e), dropped;
+
+	if (r == 0)
+		r = partial_name_of(was->name, &partial, e);
+	if (r == 0)
+		r = open_partial(host, partial, &made, e);
+	if (r < 0)
+		return r;
+	r = fill_and_take(host, made, was, bytes, len, e);
+	if (r < 0) {
+		dropped = r == VD_EPOISONED ? 0 : host->unlink(host, partial, NULL);
+		(void)dropped;
+		vd_io_abort(made);
+		return r;
+	}
+	name = made->name;
+	made->name = was->name;
+	was->name = name;
+	*old = was;
+	*io = made;
+	return 0;
 }

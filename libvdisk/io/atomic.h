@@ -30,6 +30,13 @@ int vd_output_commit(struct vd_output *out, struct vd_error *e) VD_MUST_CHECK;
 /* A whole new file of these bytes, and zeros up to `size`. VD_EEXIST if the name is taken and replace is false. */
 int vd_output_put(struct vd_host *host, const char *path, bool replace, const void *bytes, size_t len, uint64_t size,
 		  struct vd_error *e) VD_MUST_CHECK;
+/*
+ * Puts a new file of these bytes in the place of one that is open for writing, under its name and with its owner and mode:
+ * durably, at one instant. *io is the new one then, locked before it had the name, and *old the other, for the caller to close;
+ * names that others keep of them stay good. Failed, nothing has changed, but for VD_EPOISONED: it may have.
+ */
+int vd_output_exchange(struct vd_host *host, struct vd_io **io, const void *bytes, size_t len, struct vd_io **old,
+		       struct vd_error *e) VD_MUST_CHECK;
 /* Removes the partial file, which is still open; a spent or zeroed output is allowed. */
 void vd_output_abandon(struct vd_output *out);
 

@@ -18,6 +18,7 @@
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/io/atomic.h"
 #include "libvdisk/io/pool.h"
 
 struct member {
@@ -166,6 +167,20 @@ int vd_set_adopt(struct vd_set *s, struct vd_io *io, uint32_t *index, struct vd_
 	int r = check_new(s, io, e);
 
 	return r < 0 ? r : append(s, io, NULL, index, e);
+}
+
+int vd_set_exchange(struct vd_set *s, uint32_t file, const void *bytes, size_t len, struct vd_error *e)
+{
+	struct member *m = member_of(s, file);
+	struct vd_io *old;
+	int r = vd_output_exchange(s->opts.host, &m->io, bytes, len, &old, e);
+
+	if (r < 0)
+		return r;
+	m->durable = atomic_load(&m->io->n_changes);
+	/* Nobody will read it again. */
+	vd_io_abort(old);
+	return 0;
 }
 
 struct vd_host *vd_set_host(const struct vd_set *s)

@@ -33,6 +33,9 @@ int vd_set_adopt(struct vd_set *s, struct vd_io *io, uint32_t *index, struct vd_
 int vd_set_resolve(struct vd_set *s, enum vd_reference_kind kind, const char *name, const char *format,
 		   char *path, size_t path_len, struct vd_error *e) VD_MUST_CHECK;
 
+/* Alone on the set: vd_output_exchange() of a file that is open. What was written to the old one is gone, but for the new one's bytes. */
+int vd_set_exchange(struct vd_set *s, uint32_t file, const void *bytes, size_t len, struct vd_error *e) VD_MUST_CHECK;
+
 struct vd_host *vd_set_host(const struct vd_set *s);
 uint32_t vd_set_count(const struct vd_set *s);
 /* The open file, or NULL when it was only named. */

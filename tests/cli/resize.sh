@@ -69,6 +69,29 @@ qemu-img create -q -f qcow2 -o data_file=data,data_file_raw=on x.qcow2 1M
 check "with a data file" "$VDISK" resize -q x.qcow2 3M
 [ "$(wc -c < data)" -eq 3145728 ] && is_sound x.qcow2; claim "both are larger"
 
+# VMDK: in one extent and in many.
+reads_vmdk() { qemu-io -r -f vmdk -c "read -P $2 $3 $4" "$1" > reads.out 2>&1 && ! grep -q failed reads.out; }
+for kind in monolithicSparse monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat; do
+	"$VDISK" create -q -f vmdk -o subformat=$kind v.vmdk 1G
+	qemu-io -f vmdk -c 'write -P 5 0 1M' -c 'write -P 6 1023M 1M' v.vmdk > /dev/null
+	check "grow: $kind" "$VDISK" resize -q v.vmdk 64G
+	check "is clean: $kind" "$VDISK" check -q v.vmdk
+	size_is v.vmdk 68719476736 && reads_vmdk v.vmdk 5 0 1M && reads_vmdk v.vmdk 6 1023M 1M && reads_vmdk v.vmdk 0 1G 64M &&
+		reads_vmdk v.vmdk 0 65472M 64M
+	claim "is as large, zeros where it is new: $kind"
+	qemu-io -f vmdk -c 'write -P 7 63G 1M' v.vmdk > /dev/null
+	check_fails 63 "data past the end: $kind" "$VDISK" resize --shrink v.vmdk 40G
+	qemu-io -f vmdk -c 'write -P 0 63G 1M' v.vmdk > /dev/null
+	check "shrink: $kind" "$VDISK" resize -q --shrink v.vmdk 1G
+	check "is clean: $kind" "$VDISK" check -q v.vmdk
+	size_is v.vmdk 1073741824 && reads_vmdk v.vmdk 5 0 1M && reads_vmdk v.vmdk 6 1023M 1M && qemu-img check -q -f vmdk v.vmdk
+	claim "is as small: $kind"
+	set -- v-[sf]*.vmdk
+	[ $# -eq 1 ] || [ "$kind" = monolithicSparse ]
+	claim "has no file that it does not need: $kind"
+	rm -f v.vmdk v-*.vmdk
+done
+
 # What is cut off is in no byte of the file any more, the rest of the last cluster included.
 marker=past-the-end-there-was-this
 qemu-img create -q -f qcow2 s.qcow2 4M

@@ -314,6 +314,68 @@ static void no_failure_leaves_a_file_under_the_final_name(void **state)
 	sweep(VD_OP_WRITE | VD_OP_FLUSH | VD_OP_RENAME, EIO, true);
 }
 
+/* ---- in another's place ---------------------------------------------------------------------------------- */
+
+static int exchange(struct vd_host *host, const char *name, struct vd_error *e)
+{
+	struct vd_io *io, *old = NULL;
+	int r = host->open(host, name, VD_IO_WRITE, &io, e);
+
+	if (r < 0)
+		return r;
+	r = vd_output_exchange(host, &io, "new text", 8, &old, e);
+	if (r == 0) {
+		/* The name that was kept from before is good, and the new file is locked under it. */
+		assert_string_equal(io->name, name);
+		assert_int_equal(vd_host_os()->open(vd_host_os(), name, VD_IO_WRITE, &old, e), VD_EBUSY);
+	}
+	vd_io_abort(io);
+	return r;
+}
+
+static void a_file_in_anothers_place_has_its_name_owner_and_mode(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	put(OUT, "old");
+	assert_int_equal(chmod(OUT, 0640), 0);
+	assert_int_equal(chown(OUT, 12, 34), 0);
+	assert_int_equal(exchange(vd_host_os(), OUT, NULL), 0);
+	assert_content(OUT, "new text");
+	assert_int_equal(stat(OUT, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0640);
+	assert_int_equal(st.st_uid, 12);
+	assert_int_equal(st.st_gid, 34);
+	assert_int_equal(access(PARTIAL, F_OK), -1);
+	assert_int_equal(symlink(OUT, "link"), 0);
+	assert_true(exchange(vd_host_os(), "link", NULL) < 0);
+	assert_content(OUT, "new text");
+}
+
+static void a_failed_exchange_leaves_the_old_file(void **state)
+{
+	struct vd_fault_plan plan = { .kinds = VD_OP_OPEN | VD_OP_WRITE | VD_OP_FLUSH | VD_OP_RENAME, .err = EIO };
+	struct vd_fault *f;
+
+	(void)state;
+	assert_int_equal(vd_fault_new(vd_host_os(), &f, NULL), 0);
+	put(OUT, "old");
+	for (plan.nth = 1;; plan.nth++) {
+		int r;
+
+		vd_fault_arm(f, &plan);
+		r = exchange(vd_fault_host(f), OUT, NULL);
+		if (!vd_fault_fired(f))
+			break;
+		assert_true(r < 0);
+		assert_content(OUT, "old");
+	}
+	assert_true(plan.nth > 5);
+	assert_content(OUT, "new text");
+	vd_fault_free(f);
+}
+
 int main(void)
 {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, vd_tempdir_enter, vd_tempdir_leave)
@@ -330,6 +392,8 @@ int main(void)
 		IN_FOLDER(what_is_no_file_is_refused_as_output),
 		IN_FOLDER(of_many_runs_at_once_one_wins),
 		IN_FOLDER(no_failure_leaves_a_file_under_the_final_name),
+		IN_FOLDER(a_file_in_anothers_place_has_its_name_owner_and_mode),
+		IN_FOLDER(a_failed_exchange_leaves_the_old_file),
 	};
 
 	return cmocka_run_group_tests_name("atomic", tests, NULL, NULL);
