@@ -25,7 +25,7 @@ HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter lib
 HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1 nbdkit; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
-TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd 2>/dev/null) -lpthread -lm
+TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd libcurl 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread $(WARN) -MMD -MP \
@@ -146,7 +146,8 @@ TOOL_TESTS := tests/unit/test_opts \
               tests/unit/test_book \
               tests/unit/test_fsview \
               tests/unit/test_store \
-              tests/interop/changes
+              tests/interop/changes \
+              tests/interop/store
 $(patsubst %,$(B)/%.o,$(TOOL_TESTS)): INC = -Ilibvdisk/include -Itools -I.
 $(addprefix $(B)/,$(TOOL_TESTS)): $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
 $(addprefix $(B)/,$(TOOL_TESTS)): TEST_LIBS += $(TOOL_LIBS)
@@ -246,7 +247,7 @@ dist:
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev fio e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git openssh-client procps \
-        libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) python3-pykmip clevis tang-common socat openssl curl \
+        libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
