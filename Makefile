@@ -53,6 +53,11 @@ KMIP_MESSAGES := tools/keyhelpers/kmip_message.c tools/keyhelpers/kmip_ttlv.c
 # nbdkit looks for its plugins in one folder of its own, whatever PREFIX says.
 NBDKIT_PLUGINDIR ?= $(shell $(PKG_CONFIG) --variable=plugindir nbdkit 2>/dev/null)
 PLUGIN_SRC := $(if $(filter nbdkit,$(HELPER_PKGS)),$(sort $(wildcard tools/nbdkit/*.c)))
+# What takes file systems apart is a program of its own, the only one that has their libraries: built where they are.
+READER_PKGS := ext2fs com_err libntfs-3g libseccomp
+READER_SRC := $(sort $(wildcard tools/fsview/reader/*.c)) tools/fail.c
+READER_LIBS := $(shell $(PKG_CONFIG) --libs $(READER_PKGS) 2>/dev/null)
+READER    := $(if $(READER_LIBS),$(B)/vdisk-fsview)
 UNIT_SRC  := $(sort $(wildcard tests/unit/test_*.c))
 SUP_SRC   := $(sort $(wildcard tests/support/*.c))
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -78,7 +83,7 @@ PLUGIN   := $(if $(PLUGIN_SRC),$(B)/nbdkit-vdisk-plugin.so)
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: vdisk $(SO) $(B)/libvdisk.so $(LIB_A) $(HELPER_BIN) $(PLUGIN)
+all: vdisk $(READER) $(SO) $(B)/libvdisk.so $(LIB_A) $(HELPER_BIN) $(PLUGIN)
 
 help:
 	@echo 'all (default)   libvdisk.so.$(SOVERSION), libvdisk.a and the vdisk command'
@@ -137,6 +142,10 @@ $(B)/vdisk-key-tpm2: HELPER_NEEDS = tss2-esys tss2-mu tss2-rc tss2-tctildr
 $(B)/vdisk-key-pkcs11: $(call obj,tools/keyhelpers/pin.c)
 $(B)/vdisk-key-pkcs11: HELPER_NEEDS = p11-kit-1
 
+$(B)/vdisk-fsview: $(call obj,$(READER_SRC))
+	$(if $(Q),@echo '  LD    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-z,relro,-z,now -o $@ $^ $(READER_LIBS)
+
 $(UNIT_BIN) $(PROG_BIN) $(BENCH_BIN): $(B)/%: $(B)/%.o $(SUP_A) $(LIB_A)
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LIBS) $(TEST_LIBS)
@@ -151,6 +160,9 @@ TOOL_TESTS := tests/unit/test_opts \
 $(patsubst %,$(B)/%.o,$(TOOL_TESTS)): INC = -Ilibvdisk/include -Itools -I.
 $(addprefix $(B)/,$(TOOL_TESTS)): $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
 $(addprefix $(B)/,$(TOOL_TESTS)): TEST_LIBS += $(TOOL_LIBS)
+$(B)/tests/unit/test_sandbox.o: INC = -Ilibvdisk/include -Itools -I.
+$(B)/tests/unit/test_sandbox: $(call obj,tools/fsview/reader/sandbox.c tools/fail.c)
+$(B)/tests/unit/test_sandbox: TEST_LIBS += -lseccomp
 # So are the programs for --key-command.
 $(B)/tests/unit/test_keyprotocol.o: INC = -I. -Itools
 $(B)/tests/unit/test_keyprotocol: $(call obj,tools/keyhelpers/protocol.c tools/keyhelpers/base64.c)
@@ -224,7 +236,7 @@ demo-run: all
 install: all $(B)/installed/vdisk $(if $(PLUGIN),$(B)/installed/nbdkit-vdisk-plugin.so)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(B)/installed/vdisk $(DESTDIR)$(BINDIR)/vdisk
-	install -m 755 $(HELPER_BIN) $(DESTDIR)$(BINDIR)
+	install -m 755 $(HELPER_BIN) $(READER) $(DESTDIR)$(BINDIR)
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(VERSION)
 	ln -sf libvdisk.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(SOVERSION)
 	ln -sf libvdisk.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so
@@ -236,7 +248,7 @@ install: all $(B)/installed/vdisk $(if $(PLUGIN),$(B)/installed/nbdkit-vdisk-plu
 	$(if $(DESTDIR),,ldconfig || true)
 
 uninstall:
-	rm -f $(if $(PLUGIN),$(DESTDIR)$(NBDKIT_PLUGINDIR)/nbdkit-vdisk-plugin.so) $(addprefix $(DESTDIR)$(BINDIR)/,vdisk $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
+	rm -f $(if $(PLUGIN),$(DESTDIR)$(NBDKIT_PLUGINDIR)/nbdkit-vdisk-plugin.so) $(addprefix $(DESTDIR)$(BINDIR)/,vdisk vdisk-fsview $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
 	   $(addprefix $(DESTDIR)$(LIBDIR)/,libvdisk.so libvdisk.so.$(SOVERSION) libvdisk.so.$(VERSION)) \
 	   $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN_PAGES)))
 
@@ -248,7 +260,8 @@ DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev 
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev fio e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git openssh-client procps \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
-        libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc
+        libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc \
+        libext2fs-dev ntfs-3g-dev libseccomp-dev ntfs-3g lvm2 fdisk
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
 	   for p in $(DEPS); do grep -qx "$$p" $(B).deps-have || echo $$p; done; rm -f $(B).deps-have); \

@@ -8,8 +8,8 @@
 
 #include "fsview/fsview.h"
 
-#define FSVIEW_BATCH 128
-#define FSVIEW_BATCH_NAMES 16384
+#define FSVIEW_BATCH 512
+#define FSVIEW_BATCH_NAMES 32768
 #define FSVIEW_CURSOR_END UINT64_MAX
 
 /* Entries of a folder, from a cursor on. */

@@ -35,6 +35,54 @@ static void look_through(struct fsview *v, const char *path, struct fsview_stat 
 	st->volume = (uint32_t)m->volume;
 }
 
+/* Folders that were entered: a damaged or hostile file system can have one in several places, or in itself. */
+struct seen {
+	uint64_t *at;                   /* 0: free */
+	size_t n, room;                 /* a power of two */
+};
+#define SEEN_MAX ((size_t)4 << 20)
+
+static size_t seen_slot(const uint64_t *at, size_t room, uint64_t key)
+{
+	size_t i = (size_t)(key * 0x9e3779b97f4a7c15ULL >> 20) & (room - 1);
+
+	while (at[i] && at[i] != key)
+		i = (i + 1) & (room - 1);
+	return i;
+}
+
+static int grow_seen(struct seen *s, struct vd_error *e)
+{
+	size_t room = s->room ? s->room * 2 : 1024;
+	uint64_t *more = calloc(room, sizeof(*more));
+
+	if (!more)
+		return fail(e, VD_ENOMEM, "not enough memory to go through folders");
+	for (size_t i = 0; i < s->room; i++)
+		if (s->at[i])
+			more[seen_slot(more, room, s->at[i])] = s->at[i];
+	free(s->at);
+	s->at = more;
+	s->room = room;
+	return 0;
+}
+
+/* 1: it is new. 0: it was there. */
+static int see(struct seen *s, const struct fsview_stat *st, struct vd_error *e)
+{
+	uint64_t key = (uint64_t)(st->volume + 1) << 54 ^ st->ino;
+	size_t slot;
+
+	if (2 * s->n >= s->room && grow_seen(s, e) < 0)
+		return VD_ENOMEM;
+	slot = seen_slot(s->at, s->room, key);
+	if (s->at[slot])
+		return 0;
+	s->at[slot] = key;
+	s->n++;
+	return 1;
+}
+
 /* A folder that is being gone through. */
 struct level {
 	struct level *up;
@@ -48,6 +96,7 @@ struct walk {
 	size_t path_len;
 	struct level *level;
 	unsigned depth;
+	struct seen seen;
 	bool been[FSVIEW_VOLUMES_MAX];  /* in mounts */
 	bool flat;                      /* one folder alone */
 	int (*each)(void *ctx, const char *path, const struct fsview_stat *st);
@@ -112,8 +161,17 @@ static int refill(struct walk *w, bool *more, struct vd_error *e)
 	return r == VD_ENOMEM || r == VD_ECANCELLED || w->flat ? r : 0;
 }
 
-static int enter(struct walk *w, struct vd_error *e)
+static int enter(struct walk *w, const struct fsview_stat *st, struct vd_error *e)
 {
+	int r = w->flat ? 1 : see(&w->seen, st, e);
+
+	if (r < 0)
+		return r;
+	if (r == 0 || w->seen.n > SEEN_MAX) {
+		fsview_fall_short(w->v, r ? FSVIEW_LIMIT : FSVIEW_DAMAGED, shown(w), r ? "there are more folders than are gone through" :
+				  "a folder is in several places, and is looked at in one");
+		return 0;
+	}
 	if (w->depth >= FSVIEW_DEPTH_MAX) {
 		fsview_fall_short(w->v, FSVIEW_LIMIT, w->path, "folders are nested deeper than %d", FSVIEW_DEPTH_MAX);
 		return 0;
@@ -146,12 +204,12 @@ static int visit(struct walk *w, const struct fsview_entry *entry, struct vd_err
 	r = w->each(w->ctx, w->path, &shown_entry.st);
 	if (r == FSVIEW_SKIP)
 		return 0;
-	return r == 0 && S_ISDIR(shown_entry.st.mode) ? enter(w, e) : r;
+	return r == 0 && S_ISDIR(shown_entry.st.mode) ? enter(w, &shown_entry.st, e) : r;
 }
 
-static int go(struct walk *w, struct vd_error *e)
+static int go(struct walk *w, const struct fsview_stat *st, struct vd_error *e)
 {
-	int r = enter(w, e);
+	int r = enter(w, st, e);
 	bool more;
 
 	while (r == 0 && w->level) {
@@ -182,13 +240,14 @@ int fsview_readdir(struct fsview *v, const char *path, int (*each)(void *ctx, co
 	if (!S_ISDIR(p.st.mode))
 		return fail(e, VD_ENOENT, "%s: is no folder", path);
 	w.path_len = (size_t)snprintf(w.path, sizeof(w.path), "%s", p.path);
-	return go(&w, e);
+	return go(&w, &p.st, e);
 }
 
 /* Mounted below the path, at places that the walk did not come by: the folder is missing there, or there never was one. */
 static int go_unseen(struct walk *w, const char *top, struct vd_error *e)
 {
 	size_t len = strlen(top);
+	struct fsview_found f;
 	int r = 0;
 
 	for (size_t i = 0; i < w->v->n_mounts && r == 0; i++) {
@@ -197,7 +256,9 @@ static int go_unseen(struct walk *w, const char *top, struct vd_error *e)
 		if (w->been[i] || strncmp(m->path, top, len) != 0 || m->path[len] != '/')
 			continue;
 		w->path_len = (size_t)snprintf(w->path, sizeof(w->path), "%s", m->path);
-		r = go(w, e);
+		r = w->v->backend->lookup(w->v->ctx, m->volume, "", &f, e);
+		f.st.volume = (uint32_t)m->volume;
+		r = r < 0 ? (fsview_failed(w->v, w->path, r, e), 0) : go(w, &f.st, e);
 	}
 	return r;
 }
@@ -215,10 +276,13 @@ int fsview_walk(struct fsview *v, const char *path, int (*each)(void *ctx, const
 		return fail(e, VD_ENOENT, "%s: is no folder", path);
 	w.path_len = (size_t)snprintf(w.path, sizeof(w.path), "%s", p.path);
 	if (r == 0)
-		r = go(&w, e);
+		r = go(&w, &p.st, e);
 	else
 		r = 0;
-	return r ? r : go_unseen(&w, p.path, e);
+	if (r == 0)
+		r = go_unseen(&w, p.path, e);
+	free(w.seen.at);
+	return r;
 }
 
 /* ---- patterns --------------------------------------------------------------------------------------------- */
