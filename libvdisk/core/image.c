@@ -16,6 +16,7 @@
 #include "libvdisk/core/inplace.h"
 #include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/shape.h"
+#include "libvdisk/io/nbd.h"
 #include "libvdisk/io/sink.h"
 #include "libvdisk/core/stub.h"
 
@@ -262,6 +263,9 @@ int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const
 		return vd_fail(e, VD_EARG, "struct vd_open_opts: struct_size is %zu, want %zu", opts->struct_size, sizeof(*opts));
 	if (opts)
 		o = *opts;
+	/* A server's disk is the guest's, who can write any header to it. */
+	if (!o.format && vd_nbd_is_name(path))
+		o.format = "raw";
 	/* Without the key, writing would put plaintext into an encrypted image. */
 	if ((o.flags & VD_OPEN_METADATA) && (o.flags & VD_OPEN_WRITE))
 		return vd_fail(e, VD_EARG, "%s: what is opened for its tables alone cannot be written", path);

@@ -236,7 +236,8 @@ struct vd_open_opts {
 };
 
 /*
- * Opens the image at `path`. Takes qemu-compatible locks: VD_EBUSY says who holds it. On failure nothing has
+ * Opens the image at `path`, or what a server on this machine exports over NBD, "nbd+unix:///EXPORT?socket=PATH", which is a raw disk unless the
+ * format is named, and is only read. Takes qemu-compatible locks: VD_EBUSY says who holds it. On failure nothing has
  * changed and *out is untouched. Free with vd_image_close() or vd_image_abort().
  */
 VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, struct vd_image **out,

@@ -19,6 +19,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/io/lock.h"
+#include "libvdisk/io/nbd.h"
 #include "libvdisk/io/path.h"
 #include "libvdisk/io/stream.h"
 
@@ -382,6 +383,8 @@ static int os_open(struct vd_host *h, const char *path, unsigned flags, struct v
 	int fd, r;
 
 	(void)h;
+	if (vd_nbd_is_name(path))
+		return vd_nbd_open(path, flags, out, e);
 	if (flags & VD_IO_CREATE)
 		flags |= VD_IO_WRITE;
 	else if ((r = judge(path, flags, &is_device, e)) < 0)

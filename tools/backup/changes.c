@@ -233,6 +233,7 @@ int changes_look(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_S
 	is_base = judge_base(c, img, &chain, why);
 	r = ask(c, img, (const struct source[]){
 		{ "list", changes_of_list, w->list },
+		{ "NBD bitmap", changes_of_nbd, is_base && w->nbd },
 		{ "qcow2 bitmap", changes_of_bitmap, is_base && ((w->bitmap && !w->nbd) || (w->is_automatic && c->base_bitmap[0])) },
 		{ "VMware CTK", changes_of_ctk, w->is_automatic && w->trusts_ctk },
 		{ 0 },

@@ -40,6 +40,7 @@ int in_doubt(char why[CHANGES_WHY_SIZE], const char *fmt, ...) VD_PRINTF(2, 3);
  */
 int changes_of_bitmap(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
 int changes_of_ctk(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
+int changes_of_nbd(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
 int changes_of_list(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
 
 /* Makes `fresh`; where it cannot, `why` says so. */
