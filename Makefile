@@ -23,10 +23,11 @@ OPT_PKGS := $(shell for p in libisal libdeflate liburing gpgme libnbd; do $(PKG_
 HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
             $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING) $(if $(filter gpgme,$(OPT_PKGS)),-DVD_HAVE_GPGME) \
             $(if $(filter libnbd,$(OPT_PKGS)),-DVD_HAVE_LIBNBD)
-HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1 nbdkit; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1 nbdkit fuse3; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+HAVE     += $(if $(filter fuse3,$(HELPER_PKGS)),-DVD_HAVE_FUSE)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
-TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd libcurl $(filter libnbd,$(OPT_PKGS)) 2>/dev/null) -lpthread -lm
+TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd libcurl $(filter libnbd,$(OPT_PKGS)) $(filter fuse3,$(HELPER_PKGS)) 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread $(WARN) -MMD -MP \
@@ -258,7 +259,7 @@ dist:
 
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
-        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev fio e2fsprogs btrfs-progs xfsprogs \
+        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev libfuse3-dev fuse3 fio e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git openssh-client procps \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc \

@@ -37,6 +37,8 @@ static const struct verb *const verbs[] = {
 	&verb_flatten,
 	&verb_commit,
 	&verb_serve,
+	&verb_mount,
+	&verb_unmount,
 	&verb_wipe,
 	&verb_cert,
 	NULL,

@@ -84,10 +84,10 @@ struct cert_settings {
 	int lang;                       /* enum sheet_lang */
 };
 
-/* serve */
+/* serve, mount */
 struct serve_settings {
 	const char *socket, *address, *tls_certificates, *tls_psk;
-	bool read_write;
+	bool read_write, foreground;
 };
 
 /* What repositories of backups ask for, and backup, restore and backups beside it. */
