@@ -9,6 +9,7 @@
 #include "exit.h"
 #include "fail.h"
 #include "help.h"
+#include "ledger/acts.h"
 #include "signals.h"
 #include "ui.h"
 #include "verbs.h"
@@ -41,6 +42,7 @@ static const struct verb *const verbs[] = {
 	&verb_unmount,
 	&verb_wipe,
 	&verb_cert,
+	&verb_ledger,
 	NULL,
 };
 
@@ -107,13 +109,17 @@ static bool asks_for_json(int argc, char **argv)
 static int run_verb(const struct verb *verb, int argc, char **argv, struct settings *s, struct vd_error *e)
 {
 	int r = opts_parse(verb, argc, argv, s, e);
+	struct act act;
 
 	if (r < 0)
 		return r;
 	ui_setup(s);
 	if (s->help)
 		return show_help(verb->name, e);
-	return verb->run(s, e);
+	r = act_begin(&act, s, argc, argv, e);
+	if (r < 0)
+		return r;
+	return act_end(&act, verb->run(s, e), e);
 }
 
 /* "snapshot commit IMAGE" is "commit IMAGE": what belongs together is found together. */

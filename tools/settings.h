@@ -104,6 +104,13 @@ struct backup_settings {
 	bool dry_run;
 };
 
+/* ledger */
+struct ledger_settings {
+	const char *from, *to, *image, *who, *act;
+	const char *file;               /* export: where it goes */
+	int form;                       /* export: enum export_form */
+};
+
 struct settings {
 	const char *operands[OPERANDS_MAX];
 	size_t n_operands;
@@ -150,6 +157,7 @@ struct settings {
 	struct cert_settings cert;
 	struct serve_settings serve;
 	struct backup_settings backup;
+	struct ledger_settings ledger;
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */

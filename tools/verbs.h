@@ -34,5 +34,6 @@ extern const struct verb verb_wipe;
 extern const struct verb verb_cert;
 extern const struct verb verb_repo;
 extern const struct verb verb_backup;
+extern const struct verb verb_ledger;
 
 #endif

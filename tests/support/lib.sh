@@ -11,6 +11,8 @@ set -u
 : "${VDISK:?is the path of the vdisk command}" "${SRCDIR:?is the top of the source tree}"
 
 tap_dir=$(mktemp -d "${TMPDIR:-/tmp}/vdisk-tap.XXXXXX") || exit 1
+# What the command does goes into a ledger of the test's own.
+export VDISK_LEDGER="$tap_dir/ledger"
 stdout=$tap_dir/stdout
 stderr=$tap_dir/stderr
 status=0

@@ -57,6 +57,11 @@ void book_close(struct book *b)
 	free(b);
 }
 
+const char *book_folder(const struct book *b)
+{
+	return b->folder;
+}
+
 /* Who does it, as far as the system knows: the user, the one who logged in for it, the process, the machine. */
 static struct json_object *who(void)
 {
@@ -255,8 +260,8 @@ static int judge_kind(const char *kind, struct vd_error *e)
 	return 0;
 }
 
-int book_append(struct book *b, const char *kind, struct json_object *body, const struct signer *s, char hash[BOOK_HASH_SIZE],
-		 struct vd_error *e)
+int book_append_after(struct book *b, const char *last, const char *kind, struct json_object *body, const struct signer *s,
+		      char hash[BOOK_HASH_SIZE], struct vd_error *e)
 {
 	struct book_head head;
 	int lock, r = judge_kind(kind, e);
@@ -267,10 +272,18 @@ int book_append(struct book *b, const char *kind, struct json_object *body, cons
 	if (lock < 0)
 		return lock;
 	r = mend(b, &head, e);
+	if (r == 0 && last && strcmp(last, head.hash))
+		r = fail(e, VD_EBUSY, "%s: another line came in between", b->folder);
 	if (r == 0)
 		r = append_line(b, &head, kind, body, s, e);
 	if (r == 0 && hash)
 		memcpy(hash, head.hash, BOOK_HASH_SIZE);
 	close(lock);
 	return r;
+}
+
+int book_append(struct book *b, const char *kind, struct json_object *body, const struct signer *s, char hash[BOOK_HASH_SIZE],
+		struct vd_error *e)
+{
+	return book_append_after(b, NULL, kind, body, s, hash, e);
 }

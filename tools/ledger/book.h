@@ -17,6 +17,7 @@ struct book;
 /* The folder is made, 0700, if it is not there. Several processes may have it open, and append at once. */
 int book_open(const char *folder, struct book **out, struct vd_error *e);
 void book_close(struct book *b);
+const char *book_folder(const struct book *b);
 
 /*
  * Appends one line and makes it durable: {"kind":...,"n":...,"prev":...,"time":...,"what":body,"who":...}. `body` is borrowed. With a signer the
@@ -25,6 +26,10 @@ void book_close(struct book *b);
  */
 int book_append(struct book *b, const char *kind, struct json_object *body, const struct signer *s, char hash[BOOK_HASH_SIZE],
 		 struct vd_error *e);
+
+/* The same, if the last line there is has the hash `last`; VD_EBUSY: somebody has appended another. */
+int book_append_after(struct book *b, const char *last, const char *kind, struct json_object *body, const struct signer *s,
+		      char hash[BOOK_HASH_SIZE], struct vd_error *e);
 
 struct book_line {
 	uint64_t n;                     /* from 1 */
@@ -38,6 +43,19 @@ struct book_line {
  * that was changed, one that is missing, two that changed places, and an end that was cut off, each by its words and the number of the line.
  */
 int book_walk(struct book *b, int (*each)(void *ctx, const struct book_line *line), void *ctx, struct vd_error *e);
+/* The same without reading what the lines say, which takes ten times as long; book_line_read() does it for one of them. */
+struct book_text {
+	uint64_t n;
+	const char *kind;               /* kind_len bytes, not terminated, as are the others */
+	size_t kind_len;
+	const char *text;
+	size_t len;
+	char hash[BOOK_HASH_SIZE];
+};
+int book_scan(struct book *b, int (*each)(void *ctx, const struct book_text *line), void *ctx, struct vd_error *e);
+int book_line_read(struct book *b, const struct book_text *text, struct book_line *line, struct vd_error *e);
+void book_line_free(struct book_line *line);
+
 /* The signature is of the line's body; whose key it is: allowed.h. VD_EAUTH: it is not, or there is none. */
 int book_judge_signature(const struct book_line *line, struct sshsig *sig, struct vd_error *e);
 

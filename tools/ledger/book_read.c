@@ -21,7 +21,7 @@ struct walk {
 	struct book_reader r;
 	struct book_head at;            /* the last line that held */
 	struct book_head head;          /* the last line there is, as the head has it; zeros: not known */
-	int (*each)(void *ctx, const struct book_line *line);
+	int (*each)(void *ctx, const struct book_text *line);
 	void *ctx;
 };
 
@@ -111,25 +111,40 @@ static const char *text_of(struct json_object *j, const char *key)
 	return json_object_get_string(json_object_object_get(j, key));
 }
 
-static int give(struct walk *w, const char *line, size_t len, struct vd_error *e)
+int book_line_read(struct book *b, const struct book_text *text, struct book_line *line, struct vd_error *e)
 {
-	struct bytes text = { .at = (uint8_t *)line, .n = len, .is_fixed = true };
-	struct book_line l = { .n = w->at.n };
-	int r = canon_read(w->b->folder, &text, &l.whole, e);
+	struct bytes bytes = { .at = (uint8_t *)text->text, .n = text->len, .is_fixed = true };
+	int r;
 
+	*line = (struct book_line){ .n = text->n };
+	r = canon_read(b->folder, &bytes, &line->whole, e);
 	if (r < 0)
 		return r;
-	l.kind = text_of(l.whole, "kind");
-	l.time = text_of(l.whole, "time");
-	l.signature = text_of(l.whole, "signature");
-	l.body = json_object_object_get(l.whole, "what");
-	memcpy(l.hash, w->at.hash, sizeof(l.hash));
-	if (!json_object_is_type(l.body, json_type_object) || !l.time)
-		r = fail(e, VD_ECORRUPT, "%s: line %llu says nothing", w->b->folder, (unsigned long long)l.n);
-	else
-		r = w->each(w->ctx, &l);
-	json_object_put(l.whole);
-	return r;
+	line->kind = text_of(line->whole, "kind");
+	line->time = text_of(line->whole, "time");
+	line->signature = text_of(line->whole, "signature");
+	line->body = json_object_object_get(line->whole, "what");
+	memcpy(line->hash, text->hash, sizeof(line->hash));
+	if (json_object_is_type(line->body, json_type_object) && line->time)
+		return 0;
+	book_line_free(line);
+	return fail(e, VD_ECORRUPT, "%s: line %llu says nothing", b->folder, (unsigned long long)text->n);
+}
+
+void book_line_free(struct book_line *line)
+{
+	json_object_put(line->whole);
+	*line = (struct book_line){ 0 };
+}
+
+static int give(struct walk *w, const char *line, size_t len)
+{
+	const char *kind = line + sizeof("{\"kind\":\"") - 1;
+	struct book_text text = { .n = w->at.n, .kind = kind, .text = line, .len = len };
+
+	text.kind_len = (size_t)((const char *)memchr(kind, '"', len) - kind);
+	memcpy(text.hash, w->at.hash, sizeof(text.hash));
+	return w->each(w->ctx, &text);
 }
 
 /* Lines up to `end`, or all there are where that is zeros. */
@@ -146,9 +161,8 @@ static int follow(struct walk *w, const struct book_head *end, uint64_t *torn, s
 		if (r <= 0)
 			return r;
 		r = take_line(w, line, len, e);
-		/* give() may keep the walk from the line no longer than this turn. */
 		if (r == 0 && w->each)
-			r = give(w, line, len, e);
+			r = give(w, line, len);
 		if (r)
 			return r;
 	}
@@ -192,7 +206,7 @@ static int judge_end(struct walk *w, struct vd_error *e)
 	return 0;
 }
 
-int book_walk(struct book *b, int (*each)(void *ctx, const struct book_line *line), void *ctx, struct vd_error *e)
+int book_scan(struct book *b, int (*each)(void *ctx, const struct book_text *line), void *ctx, struct vd_error *e)
 {
 	struct walk w = { .b = b, .at.hash = BOOK_NO_HASH, .each = each, .ctx = ctx };
 	const struct book_head all = { 0 };
@@ -216,6 +230,33 @@ int book_walk(struct book *b, int (*each)(void *ctx, const struct book_line *lin
 		r = follow(&w, &all, &torn, e);
 	book_reader_close(&w.r);
 	return r;
+}
+
+struct reading {
+	struct book *b;
+	int (*each)(void *ctx, const struct book_line *line);
+	void *ctx;
+	struct vd_error *e;
+};
+
+static int read_line(void *ctx, const struct book_text *text)
+{
+	struct reading *r = ctx;
+	struct book_line line;
+	int ret = book_line_read(r->b, text, &line, r->e);
+
+	if (ret < 0)
+		return ret;
+	ret = r->each(r->ctx, &line);
+	book_line_free(&line);
+	return ret;
+}
+
+int book_walk(struct book *b, int (*each)(void *ctx, const struct book_line *line), void *ctx, struct vd_error *e)
+{
+	struct reading r = { .b = b, .each = each, .ctx = ctx, .e = e };
+
+	return book_scan(b, read_line, &r, e);
 }
 
 int book_judge_signature(const struct book_line *line, struct sshsig *sig, struct vd_error *e)
