@@ -10,7 +10,7 @@ export VDISK_LEDGER="$PWD/book"
 printf secret > pw
 check "a ledger with nothing in it" "$VDISK" ledger verify
 "$VDISK" create -q -f qcow2 a.qcow2 16M
-"$VDISK" convert -q -O qcow2 --encrypt --passphrase-file pw a.qcow2 b.qcow2
+"$VDISK" convert -q -O qcow2 --encrypt --new-passphrase-file pw a.qcow2 b.qcow2
 "$VDISK" create -q a.qcow2 1M 2>/dev/null
 "$VDISK" key add -q --passphrase-file pw --new-passphrase-command 'printf do-not-keep' b.qcow2
 run "$VDISK" key list b.qcow2
@@ -20,7 +20,7 @@ run "$VDISK" snapshot -l a.qcow2
 run "$VDISK" wipe --dry-run a.qcow2
 
 check "show" "$VDISK" ledger show --output=json
-json_is "$stdout" 'join(" ", map { "$_->{act}=$_->{outcome}" } @$d)' 'create=done convert=done create=failed key=done'
+json_is "$stdout" 'join(" ", map $_->{act} . "=" . $_->{outcome}, @$d)' 'create=done convert=done create=failed key=done'
 claim "has what changed something, and how it ended, and not what only looked"
 json_is "$stdout" '$d->[0]{end}{what}{made}[0]' "$PWD/a.qcow2"
 claim "and what was made, by its whole path"
@@ -29,7 +29,7 @@ claim "and why it failed"
 ! grep -rq do-not-keep book
 claim "a command that gives a secret is not kept"
 check "show --image finds what made it" "$VDISK" ledger show --image b.qcow2 --output=json
-json_is "$stdout" 'join(" ", map { $_->{act} } @$d)' 'convert key'
+json_is "$stdout" 'join(" ", map $_->{act}, @$d)' 'convert key'
 claim "and what was done to it since"
 check "show --act --who --since" "$VDISK" ledger show --act create --who "$(id -un)" --since 1d --output=json
 json_is "$stdout" 'scalar @$d' 2
