@@ -76,6 +76,14 @@ has_members web.vmx:configuration web.vmsd:configuration web.vmdk:image disk-f00
 claim "so does its folder"
 json_is dry.json 'scalar grep { /notes.txt is left/ } @{$d->{limits}}' 1
 claim "what is not known to belong to it is left, and named"
+mkdir two
+for m in web web-2; do printf 'scsi0:0.fileName = "%s.vmdk"\n' $m > two/$m.vmx; qemu-img create -q -f vmdk two/$m.vmdk 1M; echo x > two/$m.nvram; done
+echo log > two/vmware.log
+id_of two/web.vmx > id
+has_members web.vmx:configuration web.vmdk:image web.nvram:firmware-state
+claim "another machine in its folder, whose name begins in the same way, is left"
+json_is dry.json 'scalar grep { /vmware.log is left/ } @{$d->{limits}}' 1
+claim "so is a log that may be of either"
 mkdir hv "hv/Virtual Machines" && cp some hv/d.vhdx && echo x > "hv/Virtual Machines/A.vmcx" && echo x > "hv/Virtual Machines/A.vmrs"
 id_of hv > id
 has_members d.vhdx:image A.vmcx:configuration A.vmrs:memory
@@ -90,6 +98,14 @@ XML
 id_of kvm/web.xml > id
 has_members web.xml:configuration root:image x_VARS.fd:firmware-state
 claim "libvirt's description leads to disks and firmware, and to no CD and no template"
+kept=/var/lib/libvirt name=vdisk-test-$$ uuid=0b6c3f6e-0000-4000-8000-$(printf %012d $$)
+on_exit "rm -rf $kept/swtpm/$uuid $kept/qemu/snapshot/$name $kept/qemu/save/$name.save"
+mkdir -p $kept/swtpm/$uuid/tpm2 $kept/qemu/snapshot/$name $kept/qemu/save
+echo x > $kept/swtpm/$uuid/tpm2/tpm2-00.permall; echo x > $kept/qemu/snapshot/$name/one.xml; echo x > $kept/qemu/save/$name.save
+sed "s/no-such-machine/$name/; s/0b6c3f6e-[-0-9a-f]*/$uuid/" kvm/web.xml > kvm/kept.xml
+id_of kvm/kept.xml > id
+has_members kept.xml:configuration root:image x_VARS.fd:firmware-state one.xml:configuration tpm2-00.permall:tpm-state $name.save:memory
+claim "and to what libvirt keeps of it: saved memory, snapshots, the TPM's state"
 
 # ---- who uses it ----
 cp some used.raw
@@ -225,7 +241,7 @@ head -c $((payload * 512)) luks.raw > now
 [ "$(cmp -l header now | wc -l)" -gt $((payload * 512 * 97 / 100)) ]
 claim "the whole header is another, all that lies before the data, and not only slots in use"
 wipe luks.qcow2
-json_is record.json '$d->{set}[0]{"crypto-erase"}{proven}' true && ! grep -q LUKS luks.qcow2
+json_is record.json '$d->{set}[0]{"crypto-erase"}{proven}' true && ! grep -qaP 'LUKS\xba\xbe' luks.qcow2
 claim "a qcow2 loses its header, too"
 "$VDISK" encrypt -q --key-file key -O raw --header keys.luks --pbkdf-iterations 1000 plain.raw apart.raw
 id_of --header keys.luks apart.raw > id
@@ -233,7 +249,7 @@ has_members apart.raw:image keys.luks:detached-header
 claim "--header names a header that is kept apart"
 cp apart.raw before.raw
 wipe --crypto-erase --all-data-was-encrypted --header keys.luks apart.raw
-[ "$status" -eq 0 ] && cmp -s before.raw apart.raw && ! grep -q LUKS keys.luks && json_is record.json '$d->{set}[1]{"crypto-erase"}{proven}' true
+[ "$status" -eq 0 ] && cmp -s before.raw apart.raw && ! grep -qaP 'LUKS\xba\xbe' keys.luks && json_is record.json '$d->{set}[1]{"crypto-erase"}{proven}' true
 claim "which is all that --crypto-erase overwrites then"
 check_fails 20 "what is not encrypted has no keys to erase" alone wipe --dry-run --crypto-erase --all-data-was-encrypted -f raw plain.raw
 

@@ -98,24 +98,45 @@ struct sweep {
 	const char *stem;               /* only names that begin so, and logs; NULL: all */
 	bool disks;                     /* this round: disks; else all that is not in the set after that */
 	size_t n;                       /* files found */
+	size_t n_machines;              /* of VMware in the folder */
 };
 
-static bool is_of_stem(const char *name, const char *stem)
+/* web-2.nvram is of the machine web-2, where there is a web-2.vmx, and not of web. */
+static bool is_of_longer_stem(const char *path, const char *name, size_t stem_len)
 {
-	size_t n = strlen(stem);
+	for (size_t n = stem_len + 1; name[n]; n++) {
+		char config[PATH_MAX];
 
-	if (!strncmp(name, "vmware", 6) && ends_in(name, ".log"))
-		return true;
-	return !strncmp(name, stem, n) && (name[n] == '.' || name[n] == '-' || name[n] == '_');
+		if (!strchr(".-_", name[n]))
+			continue;
+		snprintf(config, sizeof(config), "%.*s%.*s.vmx", (int)(name - path), path, (int)n, name);
+		if (access(config, F_OK) == 0)
+			return true;
+	}
+	return false;
 }
 
-static int take_file(struct sweep *w, const char *path, const char *name, struct vd_error *e)
+/* `name` is the last part of `path`. */
+static bool is_of_stem(const struct sweep *w, const char *path, const char *name)
 {
+	size_t n = strlen(w->stem);
+
+	if (!strncmp(name, "vmware", 6) && ends_in(name, ".log")) {
+		if (w->n_machines > 1)
+			wipe_set_note(w->set, "%s is left: several machines are in its folder", path);
+		return w->n_machines <= 1;
+	}
+	return !strncmp(name, w->stem, n) && name[n] && strchr(".-_", name[n]) && !is_of_longer_stem(path, name, n);
+}
+
+static int take_file(struct sweep *w, const char *path, struct vd_error *e)
+{
+	const char *name = strrchr(path, '/') + 1;
 	const struct ending *end = ending_of(name);
 	bool is_disk = end && end->role == WIPE_IMAGE && !is_numbered_part(name);
 	struct stat st;
 
-	if (w->stem && !is_of_stem(name, w->stem))
+	if (w->stem && !is_of_stem(w, path, name))
 		return 0;
 	if (lstat(path, &st))
 		return fail_errno(e, errno, "%s cannot be looked at", path);
@@ -137,6 +158,9 @@ static int sweep(struct sweep *w, const char *folder, unsigned depth, struct vd_
 
 	if (n < 0)
 		return fail_errno(e, errno, "%s cannot be read", folder);
+	w->n_machines = 0;
+	for (int i = 0; i < n; i++)
+		w->n_machines += ends_in(names[i]->d_name, ".vmx");
 	for (int i = 0; i < n; i++) {
 		char path[PATH_MAX];
 		const char *name = names[i]->d_name;
@@ -148,7 +172,7 @@ static int sweep(struct sweep *w, const char *folder, unsigned depth, struct vd_
 				if (!w->stem && depth < DEPTH_MAX)
 					r = sweep(w, path, depth + 1, e);
 			} else {
-				r = take_file(w, path, name, e);
+				r = take_file(w, path, e);
 			}
 		}
 		free(names[i]);
@@ -324,6 +348,14 @@ static int add_kept(const struct settings *s, struct wipe_set *set, size_t confi
 	return access(path, F_OK) ? 0 : add_one(s, set, path, role, config, e);
 }
 
+static int take_state_folder(struct sweep *w, const char *of, const char *name, struct vd_error *e)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), LIBVIRT_STATE "%s/%s", of, name);
+	return name[0] == '.' || access(path, F_OK) ? 0 : sweep_twice(w, path, e);
+}
+
 /* What libvirt keeps of a domain in its own folders, by name and UUID. */
 static int take_state(const struct settings *s, struct wipe_set *set, size_t config, const char *text, struct vd_error *e)
 {
@@ -338,12 +370,12 @@ static int take_state(const struct settings *s, struct wipe_set *set, size_t con
 		snprintf(set->machine_name, sizeof(set->machine_name), "%.127s", value);
 		snprintf(path, sizeof(path), LIBVIRT_STATE "qemu/save/%s.save", value);
 		r = add_kept(s, set, config, path, WIPE_MEMORY, e);
+		if (r == 0)
+			r = take_state_folder(&w, "qemu/snapshot", value, e);
 	}
 	if (r == 0 && text_between(text, end, "<uuid>", "</", value, sizeof(value))) {
 		snprintf(set->machine_id, sizeof(set->machine_id), "%.63s", value);
-		snprintf(path, sizeof(path), LIBVIRT_STATE "swtpm/%s", value);
-		if (access(path, F_OK) == 0)
-			r = sweep_twice(&w, path, e);
+		r = take_state_folder(&w, "swtpm", value, e);
 	}
 	return r;
 }
