@@ -1,31 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # What a wipe says, and what is left: numbered marker blocks in a file on a file system in a loop file, which is searched afterwards as
-# the layer below. Where the grade is cleared none may be left, and where the grade is not, the reason is named. The loop files lie in memory, where nothing below keeps blocks.
+# the layer below. Where the grade is cleared none may be left, and where the grade is not, the reason is named.
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/json.sh"
 requires mkfs.ext4 mkfs.btrfs mkfs.xfs perl qemu-img losetup
+. "$SRCDIR/tests/support/survivors.sh"
 
-below=$(mktemp -d /dev/shm/vdisk-wipe.XXXXXX) || exit 1
-mkdir at
-on_exit "rm -rf $below"
-on_exit "umount at 2>/dev/null"
-blocks=1024
-perl -e 'for my $i (0 .. $ARGV[0] - 1) { my $m = sprintf("VDISK-MARKER-%08d.", $i); print substr($m x 200, 0, 4096) }' $blocks > "$below/markers"
-
-# left FILE: how many markers it still holds
-left() { grep -ao 'VDISK-MARKER-[0-9]\{8\}' "$1" | sort -u | wc -l; }
-# is_on FS OPTIONS SIZE MKFS-OPTIONS...: an empty file system, mounted at ./at
-is_on() {
-	fs=$1 options=$2
-	rm -f "$below/fs.img" && truncate -s "$3" "$below/fs.img"
-	shift 3
-	"mkfs.$fs" -q "$@" "$below/fs.img" > mkfs.log 2>&1 && mount -o "loop$options" "$below/fs.img" at
-}
-# put NAME: a sparse file with the markers in its middle
-put() {
-	dd if="$below/markers" of="$1" bs=1M seek=3 conv=notrunc status=none && truncate -s 64M "$1" && sync "$1"
-}
 id_of() { "$VDISK" wipe --dry-run --output=json "$@" > dry.json && perl -MJSON::PP -0ne 'print decode_json($_)->{confirm}' dry.json; }
 # wipe OPTIONS... FILE: leaves the record in record.json and the exit status in $status
 wipe() {
