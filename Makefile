@@ -81,7 +81,7 @@ BENCH_BIN := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 HELPER_BIN := $(addprefix $(B)/,$(HELPERS))
 PLUGIN   := $(if $(PLUGIN_SRC),$(B)/nbdkit-vdisk-plugin.so)
 
-.PHONY: all help check check-run nightly nightly-run demo demo-run bench bench-run lint fuzz coverage install uninstall dist deps clean
+.PHONY: all help check check-run nightly nightly-run demo demo-run bench bench-run bench-wipe lint fuzz coverage install uninstall dist deps clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -94,6 +94,7 @@ help:
 	@echo 'check           deps, build, all tests; the last line counts them'
 	@echo 'nightly         the same in its long forms, and fuzzing: some hours'
 	@echo 'bench           speed beside qemu-img on this machine, as ratios'
+	@echo 'bench-wipe      what wipe and its peers leave behind, as a table; as root'
 	@echo 'lint fuzz coverage install uninstall dist clean'
 
 # ---- rules ---------------------------------------------------------------------------------------------------
@@ -227,6 +228,12 @@ bench-run: all $(BENCH_BIN)
 	@B=$(B) tests/bench/run
 	@B=$(B) tests/bench/formats
 	@B=$(B) tests/bench/inplace
+	@B=$(B) tests/bench/wipe
+
+# What shred, scrub, nwipe, virsh vol-wipe and vdisk wipe leave behind, and what they say. As root: it mounts.
+bench-wipe: DEPS += scrub nwipe
+bench-wipe: deps all
+	@tests/bench/survivors
 
 demo: deps
 	@$(MAKE) --no-print-directory demo-run
