@@ -9,6 +9,7 @@
 
 #include "backup/crew.h"
 #include "backup/keyfile.h"
+#include "backup/retention.h"
 #include "fail.h"
 #include "imagebackup.h"
 #include "json.h"
@@ -176,15 +177,6 @@ static int give_receipt(const struct backup_run *b, const struct snapshot *snap,
 
 /* ---- the snapshot --------------------------------------------------------------------------------------- */
 
-static bool has_same_paths(const struct snapshot *a, const struct snapshot *b)
-{
-	bool same = a->n_paths == b->n_paths && !strcmp(a->host, b->host);
-
-	for (size_t i = 0; same && i < a->n_paths; i++)
-		same = !strcmp(a->paths[i], b->paths[i]);
-	return same;
-}
-
 static void describe(const struct backup_run *b, struct snapshot *snap)
 {
 	char user[256];
@@ -197,7 +189,7 @@ static void describe(const struct backup_run *b, struct snapshot *snap)
 	for (size_t i = 0; i < b->s->backup.tags.n; i++)
 		snap->tags[snap->n_tags++] = strdup(b->s->backup.tags.at[i]);
 	for (size_t i = 0; i < b->before->n && !snap->has_parent; i++)
-		if (has_same_paths(&b->before->at[i], snap)) {
+		if (retention_is_same_series(&b->before->at[i], snap)) {
 			snap->has_parent = true;
 			memcpy(snap->parent, b->before->at[i].name, sizeof(snap->parent));
 		}

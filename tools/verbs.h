@@ -35,5 +35,7 @@ extern const struct verb verb_cert;
 extern const struct verb verb_repo;
 extern const struct verb verb_backup;
 extern const struct verb verb_ledger;
+extern const struct verb verb_restore;
+extern const struct verb verb_backups;
 
 #endif

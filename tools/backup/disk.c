@@ -17,6 +17,7 @@
 #define CHUNKS_MAX (4u << 20)           /* beyond, chunks are larger */
 #define PART_CHUNKS 65536               /* a tree of 4.4 MB, and 16 GiB of a disk with the smallest chunks */
 #define SECTOR 512
+#define FACTS_MAX (1u << 20)
 #define FILE_PIECE (1u << 20)           /* of small files */
 
 uint32_t disk_chunk(uint64_t size)
@@ -178,28 +179,37 @@ static int load_file(struct repo *r, const struct node *n, size_t max, struct by
 	return c;
 }
 
-int disk_open_base(struct repo *r, const uint8_t root[ID_SIZE], const char *name, struct disk_base *out, struct vd_error *e)
+int disk_of_folder(struct repo *r, const uint8_t id[ID_SIZE], struct disk_base *out, struct vd_error *e)
 {
-	struct tree holder = { 0 };
 	struct bytes text = { 0 };
 	struct node *node;
-	int c = tree_walk(r, root, name, &holder, &node, e);
+	int c;
 
 	*out = (struct disk_base){ 0 };
-	if (c < 0)
-		return c;
-	c = node->type == NODE_FOLDER ? tree_load(r, node->subtree, &out->folder, e) : VD_ENOENT;
-	tree_free(&holder);
+	c = tree_load(r, id, &out->folder, e);
 	node = c == 0 ? tree_find(&out->folder, "image.json") : NULL;
-	if (c == VD_ENOENT || (c == 0 && (!node || node->type != NODE_FILE)))
-		c = fail(e, VD_ENOENT, "%s is no disk's folder", name);
+	if (c == 0 && (!node || node->type != NODE_FILE))
+		c = fail(e, VD_ENOENT, "this is no disk's folder");
 	if (c == 0)
-		c = load_file(r, node, 1 << 20, &text, e);
+		c = load_file(r, node, FACTS_MAX, &text, e);
 	if (c == 0)
 		c = disk_read_facts(text.at, text.n, &out->facts, e);
 	bytes_free(&text);
 	if (c < 0)
 		disk_close_base(out);
+	return c;
+}
+
+int disk_open_base(struct repo *r, const uint8_t root[ID_SIZE], const char *name, struct disk_base *out, struct vd_error *e)
+{
+	struct tree holder = { 0 };
+	struct node *node;
+	int c = tree_walk(r, root, name, &holder, &node, e);
+
+	if (c < 0)
+		return c;
+	c = node->type == NODE_FOLDER ? disk_of_folder(r, node->subtree, out, e) : fail(e, VD_ENOENT, "%s is no disk's folder", name);
+	tree_free(&holder);
 	return c;
 }
 

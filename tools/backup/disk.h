@@ -40,6 +40,8 @@ struct disk_base {
 };
 /* The folder NAME below a snapshot's tree. VD_ENOENT: there is none, or it is no disk's. */
 int disk_open_base(struct repo *r, const uint8_t root[ID_SIZE], const char *name, struct disk_base *out, struct vd_error *e);
+/* The same by the folder's own tree. */
+int disk_of_folder(struct repo *r, const uint8_t id[ID_SIZE], struct disk_base *out, struct vd_error *e);
 void disk_close_base(struct disk_base *b);
 /* The chunks of one part. */
 int disk_load_part(struct repo *r, const struct disk_base *b, uint32_t i, struct tree *holder, struct node **out, struct vd_error *e);
