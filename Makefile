@@ -229,6 +229,7 @@ bench-run: all $(BENCH_BIN)
 	@B=$(B) tests/bench/formats
 	@B=$(B) tests/bench/inplace
 	@B=$(B) tests/bench/wipe
+	@B=$(B) tests/bench/nbd
 
 # What shred, scrub, nwipe, virsh vol-wipe and vdisk wipe leave behind, and what they say. As root: it mounts.
 bench-wipe: DEPS += scrub nwipe
