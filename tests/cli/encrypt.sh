@@ -84,7 +84,7 @@ cmp -s flat.raw disk.raw
 claim "into what it was"
 
 # Not by root alone: keys are opened by an ordinary user too, where one can reach the command at all.
-as_nobody() { (cd open && setpriv --reuid 65534 --regid 65534 --clear-groups "$@"); }
+as_nobody() { (cd open && VDISK_LEDGER=$PWD/ledger setpriv --reuid 65534 --regid 65534 --clear-groups "$@"); }
 mkdir open && chmod 777 open && cp disk.raw key open && chmod 644 open/* && chmod 711 .
 if [ "$(id -u)" -eq 0 ] && as_nobody "$VDISK" --version > /dev/null 2>&1; then
 	check "an ordinary user encrypts" as_nobody "$VDISK" encrypt $fast --key-file key disk.raw e.qcow2

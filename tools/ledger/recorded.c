@@ -54,7 +54,7 @@ bool is_recorded(const char *verb, const struct settings *s)
 		{ "info", never }, { "inspect", never }, { "map", never }, { "compare", never }, { "measure", never }, { "status", never },
 		{ "ledger", never },    /* writes its own lines */
 		{ "check", check_changes }, { "snapshot", snapshot_changes }, { "wipe", wipe_changes },
-		{ "serve", serve_changes },
+		{ "serve", serve_changes }, { "mount", serve_changes }, { "unmount", never },
 		{ "key", first_is_no_look }, { "bitmap", first_is_no_look }, { "cert", first_is_no_look }, { "repo", first_is_no_look },
 		{ "backups", first_is_no_look }, { "rules", never }, { "scan", never }, { "verify", never },
 	};
