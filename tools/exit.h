@@ -42,6 +42,8 @@ enum wipe_status {
 	WIPE_STATUS_REFUSED = 20,
 };
 
+enum scan_status { SCAN_STATUS_FOUND = 21, SCAN_STATUS_INCOMPLETE = 22 };
+
 /* Status and reason, as the pages print them. 128 stands for 128 + the number of the signal. */
 #define EXIT_STATUS_TABLE(X)                                                             \
 	X(0, "done; compare: the disks are the same")                                    \
@@ -60,6 +62,8 @@ enum wipe_status {
 	X(18, "wipe: overwritten, but that nothing is left is not assured")              \
 	X(19, "wipe: old blocks were not reached")                                       \
 	X(20, "wipe: refused, since something else would be lost with it")               \
+	X(21, "scan: findings at or above the severity that fails")                      \
+	X(22, "scan: something could not be looked at, and nothing else fails")          \
 	X(63, "the format, or a feature of the image, is not supported")                 \
 	X(64, "wrong usage")                                                             \
 	X(128, "stopped by a signal: 128 and the number of the signal")

@@ -111,6 +111,11 @@ struct ledger_settings {
 	int form;                       /* export: enum export_form */
 };
 
+/* scan */
+struct scan_settings {
+	int fail_on;                    /* enum scan_severity; 0: medium */
+};
+
 struct settings {
 	const char *operands[OPERANDS_MAX];
 	size_t n_operands;
@@ -155,6 +160,7 @@ struct settings {
 
 	struct wipe_settings wipe;
 	struct cert_settings cert;
+	struct scan_settings scan;
 	struct serve_settings serve;
 	struct backup_settings backup;
 	struct ledger_settings ledger;

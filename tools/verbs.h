@@ -32,6 +32,7 @@ extern const struct verb verb_mount;
 extern const struct verb verb_unmount;
 extern const struct verb verb_wipe;
 extern const struct verb verb_cert;
+extern const struct verb verb_scan;
 extern const struct verb verb_repo;
 extern const struct verb verb_backup;
 extern const struct verb verb_ledger;

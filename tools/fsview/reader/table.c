@@ -19,7 +19,7 @@ struct table {
 	struct part at[FSVIEW_VOLUMES_MAX];
 	size_t n;
 	uint64_t head;                  /* bytes at the beginning that the table itself takes */
-	uint64_t tail;                  /* at the end */
+	struct fsview_range backup;     /* the second GPT */
 	uint64_t disk_size;
 	bool is_cut;
 	char why[160];                  /* the table is not sound */
@@ -137,8 +137,18 @@ static int read_gpt_entries(const struct device *d, struct table *t, const uint8
 		snprintf(t->why, sizeof(t->why), "the checksum of the GPT's entries does not hold");
 	if (lba * sector + (uint64_t)n * size > t->head)
 		t->head = lba * sector + (uint64_t)n * size;
-	t->tail = (uint64_t)n * size + sector;
 	return 0;
+}
+
+/* Where the second header and its entries lie, which is not the end of a disk that was grown. */
+static struct fsview_range backup_of(const struct device *d, const uint8_t *h, size_t sector, uint64_t place)
+{
+	uint64_t lba = place > sector ? place / sector : le64(h + 32), len = (uint64_t)le32(h + 80) * le32(h + 84);
+
+	len = (len + sector - 1) / sector * sector;
+	if (len > (uint64_t)GPT_ENTRIES_MAX * 4096 || lba >= d->size / sector || lba * sector < len)
+		return (struct fsview_range){ 0, 0 };
+	return (struct fsview_range){ lba * sector - len, len + sector };
 }
 
 /* 1: there is one. */
@@ -158,10 +168,11 @@ static int read_gpt(const struct device *d, struct table *t, struct vd_error *e)
 				continue;
 			t->head = 2 * sector;
 			r = read_gpt_entries(d, t, h, sector, e);
+			t->backup = backup_of(d, h, sector, places[i]);
 			if (r < 0 && r != VD_EIO && i == 0)
 				continue;
 			if (r == 0 && i == 1) {
-				t->head = 2 * sector + t->tail - sector;
+				t->head = 2 * sector + t->backup.len - sector;
 				snprintf(t->why, sizeof(t->why), "the first GPT does not hold: the one at the end of the disk is read");
 			}
 			return r < 0 ? r : 1;
@@ -313,7 +324,7 @@ static int by_place(const void *a, const void *b)
 /* What no partition has. Partitions may overlap. */
 static void answer_gaps(const struct table *t)
 {
-	static struct fsview_range taken[FSVIEW_VOLUMES_MAX + 2];
+	static struct fsview_range taken[FSVIEW_VOLUMES_MAX + 3];
 	struct fsview_volume gap = { 0 };
 	uint64_t at = 0;
 	size_t n = 0;
@@ -321,7 +332,8 @@ static void answer_gaps(const struct table *t)
 	taken[n++] = (struct fsview_range){ 0, t->head };
 	for (size_t i = 0; i < t->n; i++)
 		taken[n++] = (struct fsview_range){ t->at[i].off, t->at[i].len };
-	taken[n++] = (struct fsview_range){ t->disk_size - t->tail, t->tail };
+	taken[n++] = t->backup;
+	taken[n++] = (struct fsview_range){ t->disk_size, 0 };
 	qsort(taken, n, sizeof(taken[0]), by_place);
 	for (size_t i = 0; i < n; i++) {
 		struct fsview_range r = { at, taken[i].off > at ? taken[i].off - at : 0 };
