@@ -34,9 +34,9 @@ static const char *extent_read_only_why(const struct vd_vmdk *s, const struct vd
 {
 	struct vd_io *io = vd_set_io(s->set, x->file);
 
-	if (x->kind == VMDK_COWD || x->kind == VMDK_SESPARSE)
-		return "COWD and seSparse extents are only read";
-	if (x->kind != VMDK_SPARSE)
+	if (x->kind == VMDK_SESPARSE)
+		return "seSparse extents are only read";
+	if (x->kind != VMDK_SPARSE && x->kind != VMDK_COWD)
 		return NULL;
 	if (x->sp.flags & VMDK_FLAG_COMPRESSED)
 		return "its grains are compressed";

@@ -25,7 +25,8 @@
  *   marker      = sectors:u64 0:u32 type:u32, alone in its sector, before a table; see enum vd_vmdk_marker
  *
  *   COWD extent (VMFSSPARSE): header = "COWD" 1:u32 flags:u32 capacity:u32 grain:u32 gd_off:u32 gd_entries:u32
- *                 next_free:u32 ...; tables of 4096 u32 as above, without redundant ones and zeroed grains
+ *                 next_free:u32 geometry:u32[3] ... unclean:u32 (at 1648) ..., 2048 bytes in all; tables of 4096 u32 as above,
+ *                 made when they are needed, without redundant ones and zeroed grains
  *   seSparse extent: header = 0xcafebabe:u64 0x200000001:u64 capacity:u64 grain:u64 gt_sectors:u64 flags:u64 0:u64[4]
  *                 then pairs off:u64 sectors:u64: volatile header, journal header, journal, GD, GTs, free bitmap,
  *                 back map, grains. GD entry = 0 | 0x10000000 << 32 | number of the table.
@@ -59,6 +60,9 @@
 #define VMDK_CTK_MAGIC          0xf61972a2u     /* a file of changed block tracking: a2 72 19 f6 */
 #define VMDK_HEADER_LEN         512
 #define VMDK_COWD_HEADER_LEN    2048
+#define VMDK_COWD_AT_FREE       28
+#define VMDK_COWD_AT_UNCLEAN    1648
+#define VMDK_COWD_GTES          4096
 #define VMDK_AT_RGD             48
 #define VMDK_AT_GD              56
 #define VMDK_AT_OVERHEAD        64
@@ -139,6 +143,7 @@ struct vd_vmdk_sparse {
 	uint32_t entries, entry_size;   /* of a table */
 	uint32_t version, flags;        /* hosted */
 	uint64_t overhead;              /* hosted: grains begin here, as the header says */
+	uint64_t free_at;               /* COWD: nothing lies from here on, as the header says */
 	uint64_t desc_off, desc_len;    /* hosted: embedded descriptor; 0: none */
 	bool unclean;
 	struct vd_vmdk_area areas[VMDK_AREAS_MAX];
@@ -252,6 +257,8 @@ int vd_vmdk_frame(void *st, struct vd_run *r, struct vd_bytes head, struct vd_er
 int vd_vmdk_prepare_write(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
 /* Another one, written but not flushed. Children made on the old content notice by it. */
 int vd_vmdk_change_cid(struct vd_vmdk *s, struct vd_error *e) VD_MUST_CHECK;
+/* Written, but not flushed. */
+int vd_vmdk_mark_unclean(struct vd_vmdk *s, const struct vd_vmdk_extent *x, bool unclean, struct vd_error *e) VD_MUST_CHECK;
 int vd_vmdk_begin_write(void *st, struct vd_error *e);
 int vd_vmdk_end_write(void *st, struct vd_error *e);
 int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e);

@@ -294,7 +294,7 @@ static int tell_unclean(struct checker *k, struct vd_error *e)
 		const struct vd_vmdk_extent *x = &k->s->extents[i];
 		struct vd_vmdk_fault f = {
 			.kind = VD_FOUND_DIRTY, .file = x->file, .entry_off = VMDK_AT_UNCLEAN, .guest_off = UINT64_MAX, .n = 1,
-			.what = &what, .can_mend = x->sp.unclean && vd_vmdk_is_mendable(k->s, x),
+			.what = &what, .can_mend = x->sp.unclean && vd_vmdk_can_be_clean(k->s, x),
 		};
 
 		if (!x->sp.unclean)

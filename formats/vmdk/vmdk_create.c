@@ -25,14 +25,16 @@
 
 static const struct kind {
 	const char *name, *type, *suffix, *adapter;     /* suffix: of the extents' files; NULL: embedded */
-	bool is_sparse, is_split, is_stream;
+	bool is_sparse, is_split, is_stream, is_cowd, is_thin;  /* thin: ESX says so elsewhere than in the type */
 } kinds[] = {
-	{ "monolithicSparse", "SPARSE", NULL, "ide", true, false, false },
-	{ "monolithicFlat", "FLAT", "-flat", "ide", false, false, false },
-	{ "twoGbMaxExtentSparse", "SPARSE", "-s", "ide", true, true, false },
-	{ "twoGbMaxExtentFlat", "FLAT", "-f", "ide", false, true, false },
-	{ "vmfs", "VMFS", "-flat", "lsilogic", false, false, false },
-	{ "streamOptimized", "SPARSE", NULL, "lsilogic", true, false, true },
+	{ .name = "monolithicSparse", .type = "SPARSE", .adapter = "ide", .is_sparse = true },
+	{ .name = "monolithicFlat", .type = "FLAT", .suffix = "-flat", .adapter = "ide" },
+	{ .name = "twoGbMaxExtentSparse", .type = "SPARSE", .suffix = "-s", .adapter = "ide", .is_sparse = true, .is_split = true },
+	{ .name = "twoGbMaxExtentFlat", .type = "FLAT", .suffix = "-f", .adapter = "ide", .is_split = true },
+	{ .name = "vmfs", .type = "VMFS", .suffix = "-flat", .adapter = "lsilogic" },
+	{ .name = "vmfsThin", .type = "VMFS", .suffix = "-flat", .adapter = "lsilogic", .is_thin = true },
+	{ .name = "vmfsSparse", .type = "VMFSSPARSE", .suffix = "-delta", .adapter = "lsilogic", .is_sparse = true, .is_cowd = true },
+	{ .name = "streamOptimized", .type = "SPARSE", .adapter = "lsilogic", .is_sparse = true, .is_stream = true },
 };
 static const char *const adapters[] = { "ide", "lsilogic", "buslogic", "legacyESX", "pvscsi" };
 
@@ -59,8 +61,8 @@ static int choose_kind(struct plan *p, struct vd_error *e)
 	if (p->kind)
 		return 0;
 	vd_fail(e, VD_EARG, "VMDK has no subformat '%s' that is written", name);
-	return vd_hint(e, VD_EARG, "monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, vmfs and "
-		       "streamOptimized are");
+	return vd_hint(e, VD_EARG, "monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, vmfs, vmfsThin, "
+		       "vmfsSparse and streamOptimized are");
 }
 
 static int choose_adapter(struct plan *p, struct vd_error *e)
@@ -104,11 +106,13 @@ static int judge_size(const struct plan *p, struct vd_error *e)
 
 static int choose_grain(struct plan *p, struct vd_error *e)
 {
-	p->grain = p->o->cluster_size ? p->o->cluster_size : GRAIN_DEFAULT;
-	if (vd_is_pow2(p->grain) && p->grain >= GRAIN_MIN && p->grain <= GRAIN_NEW_MAX)
+	uint32_t least = p->kind->is_cowd ? VMDK_SECTOR : GRAIN_MIN;
+
+	p->grain = p->o->cluster_size ? p->o->cluster_size : p->kind->is_cowd ? VMDK_SECTOR : GRAIN_DEFAULT;
+	if (vd_is_pow2(p->grain) && p->grain >= least && p->grain <= GRAIN_NEW_MAX)
 		return 0;
 	return vd_fail(e, VD_EARG, "grains of %" PRIu64 " bytes are not possible: a power of two from %u to %u", p->grain,
-		       GRAIN_MIN, GRAIN_NEW_MAX);
+		       least, GRAIN_NEW_MAX);
 }
 
 /* ---- the descriptor -------------------------------------------------------------------------------------- */
@@ -177,8 +181,9 @@ static int describe_disk(struct plan *p, struct vd_error *e)
 	if (heads == HEADS_IDE)
 		cylinders = vd_min_u64(cylinders, CYLINDERS_IDE_MAX);
 	return add(p, e, "\n# The Disk Data Base\n#DDB\n\nddb.virtualHWVersion = \"%u\"\nddb.geometry.cylinders = \"%" PRIu64
-		   "\"\nddb.geometry.heads = \"%u\"\nddb.geometry.sectors = \"%u\"\nddb.adapterType = \"%s\"\n",
-		   p->o->hw_version ? p->o->hw_version : HARDWARE_DEFAULT, cylinders, heads, TRACK_SECTORS, p->adapter);
+		   "\"\nddb.geometry.heads = \"%u\"\nddb.geometry.sectors = \"%u\"\nddb.adapterType = \"%s\"\n%s",
+		   p->o->hw_version ? p->o->hw_version : HARDWARE_DEFAULT, cylinders, heads, TRACK_SECTORS, p->adapter,
+		   p->kind->is_thin ? "ddb.thinProvisioned = \"1\"\n" : "");
 }
 
 static int describe_head(struct plan *p, struct vd_error *e)
@@ -190,7 +195,7 @@ static int describe_head(struct plan *p, struct vd_error *e)
 		r = judge_name(p->o->backing_file, e);
 	if (r == 0)
 		r = add(p, e, "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID=%08" PRIx32 "\nparentCID=%08" PRIx32
-			"\ncreateType=\"%s\"\n", cid, parent, p->kind->name);
+			"\ncreateType=\"%s\"\n", cid, parent, p->kind->is_thin ? "vmfs" : p->kind->name);
 	if (r == 0 && p->parent)
 		r = add(p, e, "parentFileNameHint=\"%s\"\n", p->o->backing_file);
 	return r < 0 ? r : add(p, e, "\n# Extent description\n");
@@ -281,6 +286,31 @@ static int make_sparse(const struct plan *p, struct vd_io *io, uint64_t size, st
 	return r < 0 ? r : write_directory(io, l.gd, l.gts, &l, e);
 }
 
+/* ---- COWD extents ---------------------------------------------------------------------------------------- */
+
+#define COWD_GD_AT (VMDK_COWD_HEADER_LEN / VMDK_SECTOR)
+
+static uint64_t cowd_tables(const struct plan *p, uint64_t size)
+{
+	return vd_round_up(size, VMDK_COWD_GTES * p->grain) / (VMDK_COWD_GTES * p->grain);
+}
+
+/* Header and an empty directory; tables come with what is written. */
+static int make_cowd(const struct plan *p, struct vd_io *io, uint64_t size, struct vd_error *e)
+{
+	uint64_t n = cowd_tables(p, size), free_at = COWD_GD_AT + vd_round_up(n * 4, VMDK_SECTOR) / VMDK_SECTOR;
+	const uint32_t fields[] = {
+		VMDK_COWD_MAGIC, 1, 3, size / VMDK_SECTOR, p->grain / VMDK_SECTOR, COWD_GD_AT, n, free_at,
+		size / VMDK_SECTOR / (HEADS_SCSI * TRACK_SECTORS), HEADS_SCSI, TRACK_SECTORS,
+	};
+	uint8_t raw[VMDK_COWD_HEADER_LEN] = { 0 };
+	int r = vd_io_truncate(io, free_at * VMDK_SECTOR, e);
+
+	for (size_t i = 0; i < N(fields); i++)
+		vd_put_le32(raw + 4 * i, fields[i]);
+	return r < 0 ? r : vd_io_pwrite(io, raw, sizeof(raw), 0, e);
+}
+
 int vd_vmdk_extent_make(struct vd_io *io, uint64_t size, const struct vd_vmdk_sparse *like, struct vd_error *e)
 {
 	const struct vd_create_opts o = { .flags = like->flags & VMDK_FLAG_ZEROED ? VD_CREATE_ZEROED_GRAINS : 0 };
@@ -303,7 +333,10 @@ static int make_part(struct plan *p, uint64_t number, uint64_t size, struct vd_e
 	if (r < 0)
 		return r;
 	io = vd_set_io(p->c->set, vd_set_count(p->c->set) - 1);
-	r = p->kind->is_sparse ? make_sparse(p, io, size, e) : vd_io_truncate(io, size, e);
+	if (p->kind->is_cowd)
+		r = make_cowd(p, io, size, e);
+	else
+		r = p->kind->is_sparse ? make_sparse(p, io, size, e) : vd_io_truncate(io, size, e);
 	if (r < 0)
 		return r;
 	return add(p, e, "RW %" PRIu64 " %s \"%s\"%s\n", size / VMDK_SECTOR, p->kind->type, name,
@@ -383,7 +416,10 @@ int vd_vmdk_forecast(const struct vd_create *c, struct vd_forecast *f, struct vd
 	f->overhead = p.kind->suffix ? descriptor : 0;
 	if (p.kind->is_stream)
 		f->overhead = vd_vmdk_stream_overhead(c->size, p.grain);
-	for (uint64_t left = c->size; left && p.kind->is_sparse && !p.kind->is_stream; left -= part) {
+	if (p.kind->is_cowd)
+		f->overhead += VMDK_COWD_HEADER_LEN + vd_round_up(cowd_tables(&p, c->size) * 4, VMDK_SECTOR) +
+			       cowd_tables(&p, c->size) * VMDK_COWD_GTES * 4;
+	for (uint64_t left = c->size; left && p.kind->is_sparse && !p.kind->is_stream && !p.kind->is_cowd; left -= part) {
 		part = p.kind->is_split ? vd_min_u64(left, VMDK_PART_BYTES) : left;
 		f->overhead += lay_out(&p, part).overhead * VMDK_SECTOR;
 	}

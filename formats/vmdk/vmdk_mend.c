@@ -260,12 +260,12 @@ static int mend_tables(struct mend *m, struct vd_error *e)
 
 static int forget_unclean(struct mend *m, struct vd_error *e)
 {
-	const uint8_t clean = 0;
 	int r;
 
-	if (!m->x->sp.unclean)
+	if (!m->x->sp.unclean || !vd_vmdk_can_be_clean(m->s, m->x))
 		return 0;
-	r = put_bytes(m, &clean, 1, VMDK_AT_UNCLEAN, e);
+	m->c->report->changed = true;
+	r = vd_vmdk_mark_unclean(m->s, m->x, false, e);
 	if (r == 0)
 		r = vd_set_flush(m->s->set, e);
 	m->x->sp.unclean = r < 0;
@@ -297,5 +297,7 @@ int vd_vmdk_mend(void *st, enum vd_repair repair, struct vd_check *c, struct vd_
 		r = for_extents(s, c, mend_tables, e);
 	if (r == 0 && !c->report->not_mendable)
 		r = vd_vmdk_give_back(s, c, e);
-	return r < 0 ? r : for_extents(s, c, forget_unclean, e);
+	for (size_t i = 0; i < s->n_extents && r == 0; i++)
+		r = forget_unclean(&(struct mend){ .s = s, .x = &s->extents[i], .c = c }, e);
+	return r;
 }

@@ -52,8 +52,8 @@ static int judge_growth(struct vd_vmdk *s, uint64_t size, struct vd_error *e)
 	const struct vd_vmdk_extent *x = last_listed(s);
 	uint64_t most = longest(s, x), more = size - x->start > most ? size - x->start - most : 0;
 
-	if (x->access != VMDK_RW || x->kind == VMDK_ZERO) {
-		vd_fail(e, VD_EUNSUPPORTED, "%s: its last extent may not be written, and cannot grow", s->name);
+	if (x->access != VMDK_RW || (x->kind != VMDK_FLAT && x->kind != VMDK_SPARSE)) {
+		vd_fail(e, VD_EUNSUPPORTED, "%s: its last extent is no flat or sparse one that may be written, and cannot grow", s->name);
 		return vd_hint(e, VD_EUNSUPPORTED, "convert it: vdisk convert -O vmdk, then resize that");
 	}
 	if (more && !vd_vmdk_is_split(s))
@@ -357,13 +357,22 @@ static int dispose_rest(struct vd_vmdk *s, size_t n_was, struct vd_error *e)
 
 /* ---- the whole ------------------------------------------------------------------------------------------- */
 
+static int no_cowd(const struct vd_vmdk *s, struct vd_error *e)
+{
+	vd_fail(e, VD_EUNSUPPORTED, "%s: a vmfsSparse extent keeps its size", s->name);
+	return vd_hint(e, VD_EUNSUPPORTED, "convert it: vdisk convert -O vmdk, then resize that");
+}
+
 /* That nothing is behind the new end, the core has seen. */
 static int shrink(struct vd_vmdk *s, uint64_t size, struct vd_error *e)
 {
 	struct vd_vmdk_extent *x = (struct vd_vmdk_extent *)vd_vmdk_extent_at(s, size - 1);
 	const struct vd_vmdk_header_change h = { .capacity = size };
 	size_t n_was = s->n_extents;
-	int r = say_smaller(s, x - s->extents, size - x->start, &h, e);
+	int r = x->kind == VMDK_COWD && size < x->end ? no_cowd(s, e) : 0;
+
+	if (r == 0)
+		r = say_smaller(s, x - s->extents, size - x->start, &h, e);
 
 	if (r < 0)
 		return r;

@@ -8,7 +8,6 @@
 #include "libvdisk/base/cursor.h"
 
 #define GTES_HOSTED_MAX 512             /* qemu's limit too; VMware writes 512 always */
-#define GTES_COWD       4096
 #define FOOTER_BACK     1024            /* from the end of the file: footer, end-of-stream marker */
 
 /* A header field in sectors as bytes; false when no file can be so long. */
@@ -279,9 +278,11 @@ static int read_cowd(const uint8_t *raw, uint64_t file_size, struct vd_vmdk_spar
 
 	if (version != 1)
 		return vd_fail_at(e, VD_EUNSUPPORTED, 4, "a COWD extent of version %" PRIu32 ", only 1 is known", version);
-	r = set_geometry(sp, capacity, grain, GTES_COWD, GTES_COWD, 4, e);
+	r = set_geometry(sp, capacity, grain, VMDK_COWD_GTES, VMDK_COWD_GTES, 4, e);
 	if (r < 0)
 		return r;
+	sp->unclean = vd_get_le32(raw + VMDK_COWD_AT_UNCLEAN) != 0;
+	sp->free_at = (uint64_t)vd_get_le32(raw + VMDK_COWD_AT_FREE) * VMDK_SECTOR;
 	add_area(sp, 0, VMDK_COWD_HEADER_LEN);
 	return set_directory(sp, vd_get_le32(raw + 20), vd_get_le32(raw + 24), file_size, e);
 }

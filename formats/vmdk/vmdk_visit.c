@@ -95,8 +95,13 @@ static int visit_batch(struct vd_vmdk_visit *v, const struct vd_vmdk_extent *x, 
 
 bool vd_vmdk_is_mendable(const struct vd_vmdk *s, const struct vd_vmdk_extent *x)
 {
-	return x->access == VMDK_RW && x->kind == VMDK_SPARSE && !(x->sp.flags & VMDK_FLAG_COMPRESSED) &&
-	       !vd_set_io(s->set, x->file)->is_device;
+	return x->kind == VMDK_SPARSE && vd_vmdk_can_be_clean(s, x);
+}
+
+bool vd_vmdk_can_be_clean(const struct vd_vmdk *s, const struct vd_vmdk_extent *x)
+{
+	return x->access == VMDK_RW && (x->kind == VMDK_SPARSE || x->kind == VMDK_COWD) &&
+	       !(x->sp.flags & VMDK_FLAG_COMPRESSED) && !vd_set_io(s->set, x->file)->is_device;
 }
 
 bool vd_vmdk_pair(const struct vd_vmdk_extent *x, uint32_t first, uint32_t second, uint32_t *right)

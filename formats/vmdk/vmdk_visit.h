@@ -51,6 +51,8 @@ int vd_vmdk_visit(struct vd_vmdk_visit *v, struct vd_error *e) VD_MUST_CHECK;
 bool vd_vmdk_pair(const struct vd_vmdk_extent *x, uint32_t first, uint32_t second, uint32_t *right);
 /* Its tables may be written by a repair. */
 bool vd_vmdk_is_mendable(const struct vd_vmdk *s, const struct vd_vmdk_extent *x);
+/* The mark of an unclean close may be taken back. */
+bool vd_vmdk_can_be_clean(const struct vd_vmdk *s, const struct vd_vmdk_extent *x);
 /* A header that says so is refused by some. */
 bool vd_vmdk_overhead_is_past(const struct vd_vmdk *s, const struct vd_vmdk_extent *x);
 

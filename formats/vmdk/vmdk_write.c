@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Gives out the place for a write and links it afterwards (keeps V1 and V2). The core fills and writes what lies there.
- * New grains come at the end of their extent's file; what was given out and never linked stays unused there.
+ * New grains come at the end of their extent's file, and before them a COWD extent's new tables; what was given out and never
+ * linked stays unused there.
  */
 #include "formats/vmdk/vmdk.h"
 
@@ -12,16 +13,25 @@
 
 static bool has_tables_to_write(const struct vd_vmdk_extent *x)
 {
-	return x->access == VMDK_RW && x->kind == VMDK_SPARSE;
+	return x->access == VMDK_RW && (x->kind == VMDK_SPARSE || x->kind == VMDK_COWD);
 }
 
-static int mark_unclean(struct vd_vmdk *s, uint8_t unclean, struct vd_error *e)
+int vd_vmdk_mark_unclean(struct vd_vmdk *s, const struct vd_vmdk_extent *x, bool unclean, struct vd_error *e)
+{
+	const uint8_t raw[4] = { unclean, 0, 0, 0 };
+
+	if (x->kind == VMDK_COWD)
+		return vd_set_pwrite(s->set, x->file, raw, 4, VMDK_COWD_AT_UNCLEAN, e);
+	return vd_set_pwrite(s->set, x->file, raw, 1, VMDK_AT_UNCLEAN, e);
+}
+
+static int mark_all(struct vd_vmdk *s, bool unclean, struct vd_error *e)
 {
 	int r = 0;
 
 	for (size_t i = 0; i < s->n_extents && r == 0; i++)
 		if (has_tables_to_write(&s->extents[i]))
-			r = vd_set_pwrite(s->set, s->extents[i].file, &unclean, 1, VMDK_AT_UNCLEAN, e);
+			r = vd_vmdk_mark_unclean(s, &s->extents[i], unclean, e);
 	return r;
 }
 
@@ -74,7 +84,7 @@ int vd_vmdk_begin_write(void *st, struct vd_error *e)
 	if (r == 0)
 		r = vd_vmdk_change_cid(s, e);
 	if (r == 0)
-		r = mark_unclean(s, 1, e);
+		r = mark_all(s, true, e);
 	return r < 0 ? r : vd_set_flush(s->set, e);
 }
 
@@ -84,7 +94,7 @@ int vd_vmdk_end_write(void *st, struct vd_error *e)
 
 	if (s->stream)
 		return vd_vmdk_stream_end(s, e);
-	return s->is_fresh ? 0 : mark_unclean(s, 0, e);
+	return s->is_fresh ? 0 : mark_all(s, false, e);
 }
 
 /* ---- reserving ------------------------------------------------------------------------------------------- */
@@ -125,21 +135,45 @@ static uint64_t stretch_of(const struct vd_vmdk_grain *grains, uint64_t n, uint6
 	return i;
 }
 
-/* Room for n grains at the end of the file, which grows at once: zeros in them need not be written, and readers find them whole. */
-static int new_grains(const struct vd_vmdk *s, struct vd_vmdk_extent *x, uint64_t n, uint64_t *host_off,
-		      struct vd_error *e)
+/* A COWD extent says where the next one comes: before anything that lies there is named. */
+static int say_free(struct vd_vmdk *s, const struct vd_vmdk_extent *x, uint64_t end, struct vd_error *e)
 {
-	uint64_t at = atomic_load(&x->sp.host_end), end = at + n * x->sp.grain;
+	uint8_t raw[4];
+
+	vd_put_le32(raw, end / VMDK_SECTOR);
+	return x->kind == VMDK_COWD ? vd_meta_write(s->meta, x->file, VMDK_COWD_AT_FREE, raw, 4, VD_RANK_OWNER, e) : 0;
+}
+
+/* Room at the end of the file, which grows at once: zeros in it need not be written, and readers find it whole. */
+static int take_room(struct vd_vmdk *s, struct vd_vmdk_extent *x, uint64_t len, uint64_t *host_off, struct vd_error *e)
+{
+	uint64_t at = atomic_load(&x->sp.host_end), end = at + len;
 	int r;
 
 	if (end / VMDK_SECTOR > UINT32_MAX)
 		return vd_fail(e, VD_ENOSPC, "%s has no room left that its tables can name: 2 TiB", vd_set_name(s->set, x->file));
 	r = vd_io_truncate(vd_set_io(s->set, x->file), end, e);
+	if (r == 0)
+		r = say_free(s, x, end, e);
 	if (r < 0)
 		return r;
 	atomic_store(&x->sp.host_end, end);
 	*host_off = at;
 	return 0;
+}
+
+/* Of COWD: the first grain of a table's span brings the table, which is empty on disk and linked at once. */
+static int need_table(struct vd_vmdk *s, struct vd_vmdk_extent *x, uint64_t index, struct vd_error *e)
+{
+	uint64_t off;
+	uint8_t raw[4];
+	int r = vd_vmdk_table(s, x, index, false, 0, &off, e);
+
+	if (r < 0 || off)
+		return r;
+	r = take_room(s, x, VMDK_COWD_GTES * sizeof(raw), &off, e);
+	vd_put_le32(raw, off / VMDK_SECTOR);
+	return r < 0 ? r : vd_meta_write(s->meta, x->file, x->sp.gd_off + index * sizeof(raw), raw, sizeof(raw), VD_RANK_ROOT, e);
 }
 
 static int reserve_grains(struct vd_vmdk *s, struct vd_vmdk_extent *x, struct vd_resv *v, struct vd_error *e)
@@ -167,7 +201,8 @@ static int reserve_grains(struct vd_vmdk *s, struct vd_vmdk_extent *x, struct vd
 	}
 	v->fill_off = x->start + first;
 	v->fill_len = vd_min_u64(n * sp->grain, x->end - v->fill_off);
-	return new_grains(s, x, n, &v->host_off, e);
+	r = x->kind == VMDK_COWD ? need_table(s, x, first / sp->span, e) : 0;
+	return r < 0 ? r : take_room(s, x, n * sp->grain, &v->host_off, e);
 }
 
 int vd_vmdk_reserve(void *st, struct vd_resv *v, struct vd_error *e)
@@ -319,6 +354,8 @@ static int scan_directory(struct vd_vmdk *s, struct vd_vmdk_extent *x, bool redu
 
 		if (r < 0 && r != VD_ECORRUPT)
 			return r;
+		if (r == 0 && !off && x->kind == VMDK_COWD)
+			continue;
 		if (r < 0 || !off) {
 			s->is_incomplete = true;
 			return 0;
@@ -326,19 +363,22 @@ static int scan_directory(struct vd_vmdk *s, struct vd_vmdk_extent *x, bool redu
 		low = vd_min_u64(low, off);
 		high = vd_max_u64(high, off);
 	}
-	if (x->sp.n_tables)
+	if (x->sp.n_tables && x->kind == VMDK_SPARSE)
 		note_tables(&x->sp, redundant, low, high);
 	return 0;
 }
 
 /*
- * New grains lie at multiples of their size. Others' need not, and the last one may be cut short by the end of the file: then
- * it goes on for less than a grain behind.
+ * New grains of hosted extents lie at multiples of their size. Others' need not, and the last one may be cut short by the end of
+ * the file: then it goes on for less than a grain behind.
  */
-static uint64_t end_of_grains(const struct vd_vmdk_sparse *sp)
+static uint64_t end_of_grains(const struct vd_vmdk_extent *x)
 {
+	const struct vd_vmdk_sparse *sp = &x->sp;
 	uint64_t file_end = atomic_load(&sp->host_end), end = vd_round_up(file_end, sp->grain);
 
+	if (x->kind == VMDK_COWD)
+		return vd_round_up(file_end, VMDK_SECTOR) + (sp->free_at > file_end ? sp->grain : 0);
 	return file_end % sp->grain == 0 && sp->overhead % sp->grain == 0 ? end : end + sp->grain;
 }
 
@@ -354,7 +394,7 @@ int vd_vmdk_prepare_write(struct vd_vmdk *s, struct vd_error *e)
 		r = scan_directory(s, x, false, e);
 		if (r == 0 && x->sp.rgd_off)
 			r = scan_directory(s, x, true, e);
-		atomic_store(&x->sp.host_end, end_of_grains(&x->sp));
+		atomic_store(&x->sp.host_end, end_of_grains(x));
 	}
 	return r;
 }

@@ -270,7 +270,7 @@ struct vd_create_opts {
 					   "ova" (a stream-optimized VMDK in a package, with SHA-256 manifest); required */
 	const char *subformat;          /* one of the format's kinds: vhd and vhdx "dynamic" (default), "fixed"; vmdk
 					   "monolithicSparse" (default), "monolithicFlat", "twoGbMaxExtentSparse",
-					   "twoGbMaxExtentFlat", "vmfs", "streamOptimized" (a copy fills it). NULL: the default */
+					   "twoGbMaxExtentFlat", "vmfs", "vmfsThin", "vmfsSparse", "streamOptimized" (a copy fills it). NULL: the default */
 	uint64_t size;                  /* guest-visible bytes; 0 with a backing file: the backing file's size */
 	uint32_t cluster_size;          /* allocation unit. qcow2, vmdk; 0: 64 KiB (extended L2: 128 KiB). vhd; 0: 2 MiB. vhdx; 0: 32 MiB */
 	const char *adapter_type;       /* vmdk: "ide", "lsilogic", "buslogic", "legacyESX", "pvscsi"; NULL: the subformat's */

@@ -30,7 +30,7 @@ to_qemu() { # OPTIONS...
 	rm -f x*.vmdk
 	"$VDISK" convert -O vmdk "$@" disk.raw x.vmdk && qemu-img check x.vmdk && is_disk x.vmdk disk.raw && reads_as x.vmdk disk.raw
 }
-for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat vmfs streamOptimized; do
+for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat vmfs vmfsThin vmfsSparse streamOptimized; do
 	check "writes $o" to_qemu -o subformat=$o
 done
 check "writes grains of 4 KiB, zeroed ones allowed" to_qemu -o grain_size=4k,zeroed_grain=on
@@ -59,7 +59,7 @@ head -c 400000 x.vmdk > cut.vmdk
 refuses 'cut off: its end is missing, and only the first [1-9][0-9]* of 8390144 bytes' "a stream that is cut off is refused" convert -O raw cut.vmdk no.raw
 
 # What measure says is what comes out, or a little more.
-for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs; do
+for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs vmfsSparse; do
 	rm -rf m && mkdir m
 	said=$("$VDISK" measure --output=json -O vmdk -o subformat=$o disk.raw | sed -n 's/.*"required": *\([0-9]*\).*/\1/p')
 	"$VDISK" convert -q -O vmdk -o subformat=$o disk.raw m/x.vmdk
@@ -70,7 +70,7 @@ done
 
 # LUKS as content, opened by qemu's driver for it.
 printf secret > key
-for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs; do
+for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs vmfsThin vmfsSparse; do
 	rm -f x*.vmdk
 	check "encrypts $o" "$VDISK" convert -q --encrypt --new-key-file key --pbkdf-iterations 1000 -O vmdk -o subformat=$o disk.raw x.vmdk
 	check "qemu opens the container in $o" opens_as driver=luks,key-secret=s,file.driver=vmdk,file.file.filename=x.vmdk disk.raw

@@ -67,6 +67,7 @@ const struct variant variants[] = {
 	{ "vmdk over vmdk", VMDK, VARIANT_OVER_SAME, 2 * MIB + TAIL, 4 * KIB, { .cluster_size = 4 * KIB } },
 	{ "vmdk zeroed grains over vmdk", VMDK, VARIANT_OVER_SAME, 2 * MIB + TAIL, 4 * KIB,
 	  { .cluster_size = 4 * KIB, .flags = VD_CREATE_ZEROED_GRAINS } },
+	{ "vmdk cowd over vmdk", VMDK, VARIANT_OVER_SAME, 5 * MIB + TAIL, 4 * KIB, { .subformat = "vmfsSparse" } },
 	{ "vmdk luks1", VMDK, VARIANT_LUKS, 3 * MIB + TAIL, 64 * KIB, { .kdf = KDF } },
 	{ "vhdx", VHDX, 0, 4 * MIB + TAIL, MIB, { .cluster_size = MIB } },
 	{ "vhdx fixed", VHDX, 0, MIB + TAIL, 64 * KIB, { .subformat = "fixed", .cluster_size = MIB } },

@@ -4,6 +4,7 @@
  * bytes are right, test_random.c and the interop tests say.
  */
 #include "libvdisk/base/checked.h"
+#include "tests/support/vhdx_bytes.h"
 #include "tests/support/vmdk_bytes.h"
 
 #define vmdk (&vd_format_vmdk)
@@ -140,20 +141,49 @@ static void disks_that_are_only_read_say_why(void **state)
 
 static void other_extents_that_are_only_read_say_why(void **state)
 {
-	struct vmdk_bytes cowd = vmdk_cowd(1000), sparse = usual();
+	struct vmdk_bytes se = vmdk_sesparse(1000), sparse = usual();
 	struct vd_error e;
 
 	(void)state;
-	vmdk_put("c", &cowd);
+	vmdk_put("c", &se);
 	vmdk_put("s", &sparse);
-	vmdk_put_text("d", "version=1\nRW 1000 SPARSE \"c\"\n");
-	expect_failure(try_write("d", &e), VD_EREADONLY, &e, "COWD and seSparse extents are only read");
+	vmdk_put_text("d", "version=1\nRW 1000 SESPARSE \"c\"\n");
+	expect_failure(try_write("d", &e), VD_EREADONLY, &e, "seSparse extents are only read");
 	vmdk_put_text("d", "version=1\nRW 7 ZERO\nRW 10000 SPARSE \"s\"\n");
 	expect_failure(try_write("d", &e), VD_EREADONLY, &e, "do not begin where grains do");
 	vmdk_put_text("d", "version=1\nRDONLY 10000 SPARSE \"s\"\n");
 	expect_failure(try_write("d", &e), VD_EREADONLY, &e, "RDONLY");
-	vmdk_free(&cowd);
+	vmdk_free(&se);
 	vmdk_free(&sparse);
+}
+
+/* Tables come when they are needed, at the end, and the header says what is free. */
+static void a_cowd_extent_gets_its_tables(void **state)
+{
+	struct vmdk_bytes b = vmdk_cowd(3 * 4096 * 8);
+	uint64_t table = 37 * SECTOR, span = 4096 * VMDK_GRAIN;
+	struct vd_image *img;
+
+	(void)state;
+	vd_put_le32(b.p + 24, 3);
+	vmdk_cowd_add_grain(&b, 1, 7);
+	vmdk_put("c", &b);
+	vmdk_put_text("d", "version=1\nCID=1\nparentCID=ffffffff\nRW 98304 VMFSSPARSE \"c\"\n");
+	img = disk_open(vmdk, "d", VD_OPEN_WRITE);
+	disk_write(img, 2 * span - 10, 20, 5);
+	assert_int_equal(le_get("c", 1648, 4), 1);
+	disk_close(img);
+	assert_int_equal(le_get("c", 1648, 4), 0);
+	assert_int_equal(le_get("c", 4 * SECTOR, 4), 5);
+	assert_int_equal(le_get("c", 4 * SECTOR + 4, 4), (table + VMDK_GRAIN) / SECTOR);
+	assert_int_equal(le_get("c", 4 * SECTOR + 8, 4), (table + 2 * VMDK_GRAIN + 16384) / SECTOR);
+	assert_int_equal(le_get("c", 28, 4) * SECTOR, bytes_size("c"));
+	img = disk_open(vmdk, "d", 0);
+	disk_expect(img, VMDK_GRAIN, VMDK_GRAIN, 7);
+	disk_expect(img, 2 * span - 20, 10, 0);
+	disk_expect(img, 2 * span - 10, 20, 5);
+	disk_close(img);
+	vmdk_free(&b);
 }
 
 /* The grain after the tables' own place is what a hostile entry would have a writer overwrite. */
@@ -249,6 +279,7 @@ int main(void)
 		T(only_the_cids_digits_change),
 		T(disks_that_are_only_read_say_why),
 		T(other_extents_that_are_only_read_say_why),
+		T(a_cowd_extent_gets_its_tables),
 		T(entries_that_name_tables_are_not_written_through),
 		T(a_stream_takes_whole_grains_in_ascending_order),
 		T(a_stream_with_a_grain_missing_has_no_end),
