@@ -158,6 +158,7 @@ TOOL_TESTS := tests/unit/test_opts \
               tests/unit/test_book \
               tests/unit/test_fsview \
               tests/unit/test_store \
+              tests/unit/test_backup \
               tests/interop/changes \
               tests/interop/store
 $(patsubst %,$(B)/%.o,$(TOOL_TESTS)): INC = -Ilibvdisk/include -Itools -I.

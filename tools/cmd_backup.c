@@ -13,7 +13,7 @@
 #include "fail.h"
 #include "imagebackup.h"
 #include "json.h"
-#include "ledger/book.h"
+#include "ledger/acts.h"
 #include "progress.h"
 #include "signals.h"
 #include "sizes.h"
@@ -49,10 +49,8 @@ static const struct opt changes_options[] = {
 static const struct opt_group changes_group = { "What has changed since the last backup (otherwise told by what it left behind, else all is read)", changes_options };
 
 static const struct opt receipt_options[] = {
-	{ .name = "ledger", .kind = OPT_TEXT, .where = WHERE(backup.ledger), .arg = "FOLDER",
-	  .help = "append a receipt of the snapshot to this book" },
 	{ .name = "sign-key", .kind = OPT_TEXT, .where = WHERE(cert.sign_key), .arg = "KEY",
-	  .help = "sign the receipt with this Ed25519 key of OpenSSH, or the agent's for a public one" },
+	  .help = "sign the receipt in the ledger with this Ed25519 key of OpenSSH, or the agent's for a public one" },
 	{ 0 },
 };
 static const struct opt_group receipt_group = { "Receipt", receipt_options };
@@ -160,19 +158,18 @@ static struct json_object *receipt_body(const struct backup_run *b, const struct
 static int give_receipt(const struct backup_run *b, const struct snapshot *snap, const struct signer *signer, char hash[BOOK_HASH_SIZE],
 			struct vd_error *e)
 {
-	struct json_object *body;
+	struct json_object *body = receipt_body(b, snap);
 	struct book *book = NULL;
-	int r;
+	bool off = false;
+	int r = ledger_open(&book, e);
 
-	if (!b->s->backup.ledger)
-		return 0;
-	body = receipt_body(b, snap);
-	r = book_open(b->s->backup.ledger, &book, e);
 	if (r == 0)
+		r = ledger_is_off(book, &off, e);
+	if (r == 0 && !off)
 		r = book_append(book, "backup", body, signer, hash, e);
 	book_close(book);
 	json_object_put(body);
-	return r < 0 ? fail(e, r, "snapshot %.8s is in the repository, but its receipt is not in the book: %s", snap->name, strdupa(e->message)) : 0;
+	return r < 0 ? fail(e, r, "snapshot %.8s is in the repository, but its receipt is not in the ledger: %s", snap->name, strdupa(e->message)) : 0;
 }
 
 /* ---- the snapshot --------------------------------------------------------------------------------------- */
@@ -267,8 +264,6 @@ static int judge(const struct settings *s, struct vd_error *e)
 		return fail(e, VD_EARG, "more than %d images are not one backup", SNAPSHOT_PATHS_MAX);
 	if (s->backup.opaque && (s->backup.track || s->backup.bitmap || s->backup.changes || s->backup.nbd || s->backup.trusts_ctk))
 		return fail(e, VD_EARG, "--opaque knows nothing of what changed on the disk: it reads the files");
-	if (s->cert.sign_key && !s->backup.ledger)
-		return fail(e, VD_EARG, "--sign-key signs the receipt in a book: --ledger says which");
 	return 0;
 }
 

@@ -8,7 +8,7 @@
 #include "backup/snapshot.h"
 #include "fail.h"
 #include "json.h"
-#include "ledger/book.h"
+#include "ledger/acts.h"
 #include "pickitem.h"
 #include "repository.h"
 #include "signals.h"
@@ -36,8 +36,6 @@ static const struct opt forget_options[] = {
 	KEEP(monthly, "of N months"),
 	KEEP(yearly, "of N years"),
 	{ .name = "dry-run", .letter = 'n', .kind = OPT_FLAG, .where = WHERE(backup.dry_run), .help = "only tell what would be forgotten" },
-	{ .name = "ledger", .kind = OPT_TEXT, .where = WHERE(backup.ledger), .arg = "FOLDER",
-	  .help = "the book with the receipts that tell which snapshots have been proven" },
 	{ 0 },
 };
 static const struct opt_group forget_group = { "Forget", forget_options };
@@ -302,11 +300,8 @@ static int find_proven(const struct request *q, bool *is_proven, struct vd_error
 {
 	struct proof p = { q, is_proven };
 	struct book *book = NULL;
-	int r;
+	int r = ledger_open(&book, e);
 
-	if (!q->s->backup.ledger)
-		return 0;
-	r = book_open(q->s->backup.ledger, &book, e);
 	if (r == 0)
 		r = book_walk(book, note_proof, &p, e);
 	book_close(book);
@@ -443,7 +438,7 @@ static int forget(struct request *q, struct vd_error *e)
 	return r;
 }
 
-static const struct act {
+static const struct backups_act {
 	const char *word;
 	int (*run)(struct request *q, struct vd_error *e);
 } acts[] = { { "list", list }, { "show", show }, { "diff", diff }, { "forget", forget } };

@@ -94,9 +94,9 @@ struct serve_settings {
 struct backup_settings {
 	const char *repo, *credentials, *ca, *pin;
 	struct secret_sources keys;     /* of the repository, where the image has others */
-	bool all_locks, read_data;      /* repo unlock, repo check */
+	bool all_locks;                 /* repo unlock */
 	bool opaque, scan, track, trusts_ctk;
-	const char *bitmap, *changes, *nbd, *host, *ledger, *receipt_key;
+	const char *bitmap, *changes, *nbd, *host;
 	struct texts tags;
 	bool only_differing;
 	const char *path;               /* of a file in a snapshot */
