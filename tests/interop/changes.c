@@ -3,17 +3,21 @@
  * Goes through the motions of a backup that reads nothing, so that scripts can hold what tells changed blocks against their
  * witnesses.
  *
- *     changes [-m MARK] [-b BITMAP] [-l LIST] [-n NBD] [-a] [-t] [-c] [-k KEYFILE] [-s SNAPSHOT] [-e durable|failed|killed] IMAGE
+ *     changes [-m MARK] [-b BITMAP] [-l LIST] [-n NBD] [-a] [-t] [-c] [-q QMP] [-g AGENT] [-w SECONDS] [-o COPY] [-k KEYFILE] [-s SNAPSHOT] [-e durable|failed|killed] IMAGE
  *
- * Prints "begin: WHY" if there is one, "source: WHO" and a line "OFF LEN" for each range, or "scan: WHY", and "mark: MARK".
+ * With -o the image is copied to a raw file; with -w it waits before that. Prints "begin: WHY" if there is one, "source: WHO" and a line "OFF LEN" for each range, or "scan: WHY", and "mark: MARK".
  */
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <vdisk.h>
 
 #include "backup/changes.h"
+
+static unsigned wait_seconds;
+static const char *copy_to;
 
 static int report(const char *what, const struct vd_error *e)
 {
@@ -44,6 +48,20 @@ static int tell(struct changes *c, struct vd_image *img)
 	return 0;
 }
 
+static int copy(struct vd_image *img)
+{
+	struct vd_create_opts o = { .struct_size = sizeof(o), .format = "raw", .size = vd_image_size(img), .flags = VD_CREATE_REPLACE };
+	struct vd_outcome outcome = { .struct_size = sizeof(outcome) };
+	struct vd_job job = { .struct_size = sizeof(job) };
+	struct vd_image *out = NULL;
+	struct vd_error e;
+
+	if (vd_image_create(copy_to, &o, &out, &e) < 0 || vd_image_copy(img, out, false, &job, &outcome, &e) < 0 ||
+	    vd_image_commit(out, &e) < 0 || vd_image_close(out, &e) < 0)
+		return report("copy", &e);
+	return 0;
+}
+
 static int backup(const char *path, const struct vd_open_opts *o, const struct changes_want *want, const char *end)
 {
 	struct changes *c = NULL;
@@ -56,9 +74,13 @@ static int backup(const char *path, const struct vd_open_opts *o, const struct c
 		return report("begin", &e);
 	if (why[0])
 		printf("begin: %s\n", why);
-	if (vd_image_open(path, o, &img, &e) < 0)
+	fflush(stdout);
+	sleep(wait_seconds);
+	if (vd_image_open(changes_path(c), o, &img, &e) < 0)
 		return report("open", &e);
 	r = tell(c, img);
+	if (copy_to && r == 0)
+		r = copy(img);
 	if (vd_image_close(img, &e) < 0)
 		return report("close", &e);
 	if (strcmp(end, "killed") && changes_settle(c, !strcmp(end, "durable"), &e) < 0)
@@ -75,7 +97,7 @@ int main(int argc, char **argv)
 	struct vd_key *key = NULL;
 	struct vd_error e;
 
-	for (int opt; (opt = getopt(argc, argv, "m:b:l:n:atck:s:e:")) > 0;)
+	for (int opt; (opt = getopt(argc, argv, "m:b:l:n:atcq:g:w:o:k:s:e:")) > 0;)
 		switch (opt) {
 		case 'm': want.mark = optarg; break;
 		case 'b': want.bitmap = optarg; break;
@@ -84,6 +106,10 @@ int main(int argc, char **argv)
 		case 'a': want.is_automatic = true; break;
 		case 't': want.tracks = true; break;
 		case 'c': want.trusts_ctk = true; break;
+		case 'q': want.qmp = optarg; break;
+		case 'g': want.agent = optarg; break;
+		case 'w': wait_seconds = (unsigned)atoi(optarg); break;
+		case 'o': copy_to = optarg; break;
 		case 'k':
 			if (vd_key_from_file(optarg, &key, &e) < 0)
 				return report(optarg, &e);

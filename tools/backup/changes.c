@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "backup/changes_sources.h"
+#include "backup/live.h"
 #include "fail.h"
 
 int in_doubt(char why[CHANGES_WHY_SIZE], const char *fmt, ...)
@@ -137,6 +138,35 @@ static void take_base(struct changes *c)
 		memcpy(c->base_bitmap, name, strlen(name) + 1);
 }
 
+/* The moment of the backup is that of the call. */
+static int begin_live(struct changes *c, char why[CHANGES_WHY_SIZE], struct vd_error *e)
+{
+	struct live_want w = { .qmp = c->want->qmp, .agent = c->want->agent, .image = c->path };
+	char prefix[64], fresh[sizeof(c->fresh)] = "";
+	struct live_doubts doubts;
+	int r = 0;
+
+	if (c->opts->snapshot || c->want->list || c->want->nbd || c->want->bitmap)
+		return fail(e, VD_EARG, "of a running machine's disk its qemu tells what changed: nothing else goes with that");
+	if (c->want->tracks)
+		r = changes_bitmap_name(c, fresh, e);
+	if (r < 0)
+		return r;
+	changes_bitmap_prefix(c, prefix);
+	w.leftovers = prefix;
+	w.fresh_bitmap = fresh;
+	if (c->want->is_automatic && mark_get_u64(c->want->mark, "granularity", &w.base_granularity))
+		w.base_bitmap = c->base_bitmap;
+	r = live_begin(&w, &c->live, &doubts, e);
+	if (r < 0)
+		return r;
+	memcpy(c->live_doubt, doubts.base, sizeof(c->live_doubt));
+	memcpy(why, doubts.fresh, CHANGES_WHY_SIZE);
+	if (live_has_fresh(c->live))
+		memcpy(c->fresh, fresh, sizeof(fresh));
+	return 0;
+}
+
 int changes_begin(const char *path, const struct vd_open_opts *opts, const struct changes_want *want, struct changes **out,
 		  char why[CHANGES_WHY_SIZE], struct vd_error *e)
 {
@@ -155,10 +185,20 @@ int changes_begin(const char *path, const struct vd_open_opts *opts, const struc
 		return r;
 	}
 	take_base(c);
-	if (want->tracks)
+	if (want->qmp)
+		r = begin_live(c, why, e);
+	else if (want->tracks)
 		changes_bitmap_make(c, why);
-	*out = c;
-	return 0;
+	if (r < 0)
+		free(c);
+	else
+		*out = c;
+	return r;
+}
+
+const char *changes_path(const struct changes *c)
+{
+	return c->live ? live_uri(c->live) : c->path;
 }
 
 /* Whether the base is of this disk, as far as it can be told without any source. */
@@ -233,8 +273,8 @@ int changes_look(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_S
 	is_base = judge_base(c, img, &chain, why);
 	r = ask(c, img, (const struct source[]){
 		{ "list", changes_of_list, w->list },
-		{ "NBD bitmap", changes_of_nbd, is_base && w->nbd },
-		{ "qcow2 bitmap", changes_of_bitmap, is_base && ((w->bitmap && !w->nbd) || (w->is_automatic && c->base_bitmap[0])) },
+		{ "NBD bitmap", changes_of_nbd, is_base && (w->nbd || c->live) },
+		{ "qcow2 bitmap", changes_of_bitmap, is_base && !c->live && ((w->bitmap && !w->nbd) || (w->is_automatic && c->base_bitmap[0])) },
 		{ "VMware CTK", changes_of_ctk, w->is_automatic && w->trusts_ctk },
 		{ 0 },
 	}, is_base, why, e);
@@ -269,13 +309,22 @@ int changes_settle(struct changes *c, bool is_durable, struct vd_error *e)
 	/* Without a new one, the base's records since an earlier time, which is no less than since now. */
 	const char *name = is_durable && c->fresh[0] ? c->base_bitmap : is_durable ? "" : c->fresh;
 
+	struct live *live = c->live;
+
+	c->live = NULL;
+	if (live)
+		return live_end(live, name, e);
 	return name[0] ? changes_bitmap_remove(c, name, e) : 0;
 }
 
 void changes_close(struct changes *c)
 {
+	struct vd_error ignored;
+
 	if (!c)
 		return;
+	/* Not settled: nobody needs the new one. */
+	live_end(c->live, c->fresh, &ignored);
 	blockset_fini(&c->set);
 	free(c);
 }

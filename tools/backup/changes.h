@@ -26,6 +26,8 @@ struct changes_want {
 	const char *bitmap;             /* qcow2's, by name, that the caller looks after; with nbd: qemu's. NULL: none is asked for */
 	const char *list;               /* file of changed blocks in JSON, "-" for standard input; NULL: none */
 	const char *nbd;                /* qemu's export with its bitmap, nbd+unix:///EXPORT?socket=PATH; NULL: none */
+	const char *qmp;                /* qemu's QMP socket: a machine has the image open, and its qemu shows it; NULL: nobody has */
+	const char *agent;              /* with qmp: the guest agent's socket, to freeze the guest's file systems for the moment; NULL: they go on */
 	bool is_automatic;              /* take what the image has: the bitmap that the base's mark tells of */
 	bool tracks;                    /* changes_begin() makes a bitmap that records from here on, which writes to the image */
 	bool trusts_ctk;                /* with is_automatic: a CTK file, too, whose layout VMware has not published */
@@ -43,6 +45,8 @@ struct changes;
  */
 int changes_begin(const char *path, const struct vd_open_opts *opts, const struct changes_want *want, struct changes **out,
 		  char why[CHANGES_WHY_SIZE], struct vd_error *e);
+/* What to open as the image: its path, or where a machine's qemu shows it, to be opened without a format. */
+const char *changes_path(const struct changes *c);
 /*
  * `img` is open for reading, and outlives the call. 1: what changed is known. 0: a scan has to be made, and `why` says it in a few words ("no base",
  * "bitmap in use", "the list is of another disk"). Errors are of what was asked for by name and cannot be read at all.

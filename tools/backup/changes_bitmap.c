@@ -107,6 +107,21 @@ static int close_after(struct vd_image *img, int r, struct vd_error *e)
 	return r < 0 ? r : closed;
 }
 
+void changes_bitmap_prefix(const struct changes *c, char prefix[64])
+{
+	snprintf(prefix, 64, NAME_PREFIX "%s-", c->series);
+}
+
+int changes_bitmap_name(const struct changes *c, char name[64], struct vd_error *e)
+{
+	uint32_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return fail(e, VD_EFAILED, "the system gives no random bytes");
+	snprintf(name, 64, NAME_PREFIX "%s-%08" PRIx32, c->series, random);
+	return 0;
+}
+
 /* Of a backup of this chain that was killed; the base's is needed. */
 static int remove_leftovers(const struct changes *c, struct vd_image *img, struct vd_error *e)
 {
@@ -117,7 +132,7 @@ static int remove_leftovers(const struct changes *c, struct vd_image *img, struc
 
 	if (r < 0)
 		return r;
-	snprintf(prefix, sizeof(prefix), NAME_PREFIX "%s-", c->series);
+	changes_bitmap_prefix(c, prefix);
 	for (size_t i = 0; i < n && r == 0; i++)
 		if (!strncmp(list[i].name, prefix, strlen(prefix)) && strcmp(list[i].name, c->base_bitmap))
 			r = vd_bitmap_remove(img, list[i].name, e);
@@ -128,13 +143,10 @@ static int remove_leftovers(const struct changes *c, struct vd_image *img, struc
 static int make(struct changes *c, struct vd_image *img, struct vd_error *e)
 {
 	char name[sizeof(c->fresh)];
-	uint32_t random;
-	int r;
+	int r = changes_bitmap_name(c, name, e);
 
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		return fail(e, VD_EFAILED, "the system gives no random bytes");
-	snprintf(name, sizeof(name), NAME_PREFIX "%s-%08" PRIx32, c->series, random);
-	r = vd_bitmap_create(img, name, UINT64_C(1) << blockset_shift(vd_image_size(img)), 0, e);
+	if (r == 0)
+		r = vd_bitmap_create(img, name, UINT64_C(1) << blockset_shift(vd_image_size(img)), 0, e);
 	if (r == 0)
 		memcpy(c->fresh, name, sizeof(name));
 	return r;

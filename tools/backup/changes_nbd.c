@@ -6,13 +6,21 @@
 #include "backup/changes_sources.h"
 #include "fail.h"
 
+#include "backup/live.h"
+
+/* A machine's qemu shows the bitmap as it was at the moment of the backup; else it is one of the caller's. */
+static const char *server_of(const struct changes *c)
+{
+	return c->live ? live_uri(c->live) : c->want->nbd;
+}
+
 #ifndef VD_HAVE_LIBNBD
 
 int changes_of_nbd(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e)
 {
 	(void)img;
 	(void)why;
-	return fail(e, VD_EUNSUPPORTED, "%s: this program was built without libnbd", c->want->nbd);
+	return fail(e, VD_EUNSUPPORTED, "%s: this program was built without libnbd", server_of(c));
 }
 
 #else
@@ -66,33 +74,37 @@ static int ask_all(struct changes *c, struct nbd_handle *h, const char *context,
 	return 1;
 }
 
-static int ask(struct changes *c, struct nbd_handle *h, uint64_t size, char why[CHANGES_WHY_SIZE], struct vd_error *e)
+static int ask(struct changes *c, struct nbd_handle *h, const char *bitmap, uint64_t size, char why[CHANGES_WHY_SIZE], struct vd_error *e)
 {
 	char context[1024];
 
-	if ((size_t)snprintf(context, sizeof(context), CONTEXT "%s", c->want->bitmap) >= sizeof(context))
+	if ((size_t)snprintf(context, sizeof(context), CONTEXT "%s", bitmap) >= sizeof(context))
 		return fail(e, VD_EARG, "the bitmap's name is too long");
 	if (nbd_set_uri_allow_transports(h, LIBNBD_ALLOW_TRANSPORT_UNIX) < 0 || nbd_set_uri_allow_local_file(h, false) < 0 ||
-	    nbd_add_meta_context(h, context) < 0 || nbd_connect_uri(h, c->want->nbd) < 0)
-		return fail(e, VD_EIO, "%s: connecting failed: %s", c->want->nbd, nbd_get_error());
+	    nbd_add_meta_context(h, context) < 0 || nbd_connect_uri(h, server_of(c)) < 0)
+		return fail(e, VD_EIO, "%s: connecting failed: %s", server_of(c), nbd_get_error());
 	if (nbd_get_size(h) < 0 || (uint64_t)nbd_get_size(h) != size)
 		return in_doubt(why, "the server's disk has another size");
 	if (nbd_can_meta_context(h, context) != 1)
-		return in_doubt(why, "the server exports no bitmap '%.60s'", c->want->bitmap);
+		return in_doubt(why, "the server exports no bitmap '%.60s'", bitmap);
 	return ask_all(c, h, context, size, why);
 }
 
 int changes_of_nbd(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e)
 {
+	const char *bitmap = c->live ? live_bitmap(c->live) : c->want->bitmap;
 	struct nbd_handle *h;
 	int r;
 
-	if (!c->want->bitmap)
+	if (c->live && !bitmap[0])
+		return in_doubt(why, "%s", c->live_doubt[0] ? c->live_doubt : "the base has no bitmap");
+	if (!bitmap)
 		return in_doubt(why, "no bitmap of the server is named");
 	h = nbd_create();
 	if (!h)
 		return fail(e, VD_ENOMEM, "not enough memory");
-	r = ask(c, h, vd_image_size(img), why, e);
+	r = ask(c, h, bitmap, vd_image_size(img), why, e);
+	c->base_tells = r == 1 && c->live;
 	nbd_shutdown(h, 0);
 	nbd_close(h);
 	return r;

@@ -19,6 +19,8 @@ struct changes {
 	char fresh[64];                 /* the bitmap that records from here on; "": none was made */
 	char base_bitmap[64];           /* the one that records since the base; "": none */
 	bool base_tells;                /* and it does */
+	struct live *live;              /* a machine's disk; NULL: nobody runs on it */
+	char live_doubt[CHANGES_WHY_SIZE];
 	struct blockset set;
 	const char *source;             /* NULL: a scan has to be made */
 	char mark[CHANGES_MARK_SIZE];
@@ -43,6 +45,9 @@ int changes_of_ctk(struct changes *c, struct vd_image *img, char why[CHANGES_WHY
 int changes_of_nbd(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
 int changes_of_list(struct changes *c, struct vd_image *img, char why[CHANGES_WHY_SIZE], struct vd_error *e);
 
+/* A name for a bitmap of this chain of backups, and how all such begin. */
+int changes_bitmap_name(const struct changes *c, char name[64], struct vd_error *e);
+void changes_bitmap_prefix(const struct changes *c, char prefix[64]);
 /* Makes `fresh`; where it cannot, `why` says so. */
 void changes_bitmap_make(struct changes *c, char why[CHANGES_WHY_SIZE]);
 /* Into the mark goes the bitmap that records from now or from an earlier time. After changes_of_bitmap(). */
