@@ -268,7 +268,7 @@ dist:
 
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
-        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev libfuse3-dev fuse3 fio e2fsprogs btrfs-progs xfsprogs \
+        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev qemu-system-x86 cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev libfuse3-dev fuse3 fio e2fsprogs btrfs-progs xfsprogs \
         mandoc python3 git openssh-client procps restic \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc \

@@ -102,7 +102,7 @@ look -a -t -m "$second" -q qmp.sock -e failed d.qcow2
 # Killed at any time: the machine goes on, the guest is thawed, the next one clears away.
 : > agent.log
 "$changes" -a -t -m "$second" -q qmp.sock -g agent.sock -w 20 d.qcow2 > seen 2> seen.err & backup=$!
-for t in $(seq 100); do talk query-jobs; grep -q vdisk-job talk.out && break; sleep 0.05; done
+for t in $(seq 200); do talk query-jobs; grep -q vdisk-job talk.out && break; sleep 0.05; done
 kill -9 $backup; wait $backup 2> /dev/null
 io 'write -P 5 30M 64k'; claim "killed, it leaves a machine that writes"
 look -a -t -m "$second" -q qmp.sock d.qcow2
@@ -111,8 +111,9 @@ nothing_is_left && [ "$(bitmaps)" -eq 1 ]; claim "and clears away what was left"
 third=$mark
 start_agent dumb
 "$changes" -a -m "$third" -q qmp.sock -g agent.sock d.qcow2 > seen 2> seen.err & backup=$!
-for t in $(seq 100); do grep -q freeze agent.log && break; sleep 0.05; done
-kill -9 $backup; wait $backup 2> /dev/null; sleep 0.5
+for t in $(seq 600); do grep -q freeze agent.log && break; sleep 0.05; done
+kill -9 $backup; wait $backup 2> /dev/null
+for t in $(seq 200); do grep -q thaw agent.log && break; sleep 0.05; done
 grep -q 'guest-fsfreeze-thaw' agent.log; claim "killed while the guest is frozen, it is thawed all the same"
 start_agent refuse
 "$changes" -a -m "$third" -q qmp.sock -g agent.sock d.qcow2 > seen 2> seen.err; [ $? -eq 1 ] && grep -q 'no such thing' seen.err; claim "a guest that does not freeze is an error"
@@ -122,8 +123,8 @@ stop_agent; rm -f agent.sock
 "$changes" -q qmp.sock -g agent.sock d.qcow2 > seen 2> seen.err; [ $? -eq 1 ] && grep -q 'agent.sock' seen.err; claim "an agent that is not there is an error"
 
 # Who else.
-python3 -c 'import socket, time; s = socket.socket(socket.AF_UNIX); s.connect("qmp.sock"); s.recv(1); print("held", flush=True); time.sleep(20)' > held & other=$!
-for t in $(seq 200); do grep -q held held && break; sleep 0.05; done
+python3 -c 'import socket, time; s = socket.socket(socket.AF_UNIX); s.connect("qmp.sock"); s.recv(1); print("held", flush=True); time.sleep(120)' > held & other=$!
+for t in $(seq 600); do grep -q held held && break; sleep 0.05; done
 "$changes" -q qmp.sock d.qcow2 > seen 2> seen.err; [ $? -eq 1 ] && grep -q 'in-use.*somebody else' seen.err; claim "a socket that somebody holds is in use"
 kill $other; wait $other 2> /dev/null
 cp d.qcow2 e.qcow2
@@ -151,7 +152,7 @@ stop_machine
 "$imgio" -w -k key enc.qcow2 'write -P 119 1M 1M' > log
 start_machine file=enc.qcow2,format=qcow2,encrypt.key-secret=s
 "$changes" -a -t -q qmp.sock -w 3 -o enc.raw enc.qcow2 > seen 2> seen.err & backup=$!
-for t in $(seq 100); do talk query-jobs; grep -q vdisk-job talk.out && break; sleep 0.05; done
+for t in $(seq 200); do talk query-jobs; grep -q vdisk-job talk.out && break; sleep 0.05; done
 io 'write -P 9 1M 1M'
 fleece=$(ls -l /proc/$machine/fd | sed -n 's/.* \([0-9]*\) -> .*fleece.*/\1/p' | head -1)
 [ -n "$fleece" ] && cp "/proc/$machine/fd/$fleece" fleece.copy && [ "$(wc -c < fleece.copy)" -gt 1000000 ]; claim "qemu has a file for what is overwritten"
