@@ -35,7 +35,7 @@ static const struct opt_choice chains[] = {
 static const struct opt start_opts[] = {
 	{ .name = "in-place", .kind = OPT_FLAG, .where = WHERE(in_place), .help = "convert IMAGE itself, without a second copy" },
 	{ .name = "chain", .kind = OPT_CHOICE, .where = WHERE(chain), .arg = "HOW", .choices = chains,
-	  .help = "of an overlay: leave its backing files as they are, encrypt them too (qcow2), or flatten it first" },
+	  .help = "of an overlay: leave its backing files as they are (qcow2), encrypt them too, or flatten it first" },
 	{ .name = "resilience", .kind = OPT_CHOICE, .where = WHERE(resilience), .arg = "HOW", .choices = resiliences,
 	  .help = "journal (default), checksum, or none: see the page" },
 	PACE_OPTS,
@@ -55,6 +55,8 @@ struct job {
 	struct vd_inplace_opts opts;
 	struct vd_inplace_report report;
 	double seconds;
+	const char *parent;             /* of an overlay that becomes part of its container */
+	uint64_t align;
 	struct vd_error *refusal;       /* of approve() */
 	int refused;
 };
@@ -96,7 +98,7 @@ static void fill_opts(struct job *j)
 		.flags = (s->chain == CHAIN_LEAVE || s->chain == CHAIN_ENCRYPT ? VD_INPLACE_LEAVE_PARENT : 0) | (s->drop_slots ? VD_INPLACE_DROP_SLOTS : 0),
 		.luks_type = (enum vd_luks_type)s->made.luks_type, .cipher = (enum vd_cipher)s->made.cipher,
 		.kdf = { (uint32_t)s->made.pbkdf_iterations, (uint32_t)s->made.pbkdf_memory },
-		.journal = s->journal, .header = header_of(s), .resilience = (enum vd_resilience)s->resilience, .bytes_per_second = s->bwlimit,
+		.journal = s->journal, .header = header_of(s), .parent = j->parent, .align = j->align, .resilience = (enum vd_resilience)s->resilience, .bytes_per_second = s->bwlimit,
 		.gate = s->allow.n ? vd_gate_below_dirs : NULL, .gate_ctx = &j->dirs, .approve = approve, .ctx = j,
 	};
 }
@@ -233,12 +235,38 @@ static int flatten_first(struct settings *s, struct vd_error *e)
 	return r;
 }
 
+/* The overlay knows its parent again, by which it is told from another one. Nothing happens to what knows it. */
+static int adopt_parent(struct settings *s, struct vd_error *e)
+{
+	struct vd_gate_dirs dirs = { s->allow.at, s->allow.n };
+	struct vd_rebase_opts o = {
+		.struct_size = sizeof(o), .flags = VD_REBASE_UNSAFE | VD_REBASE_ADOPT, .backing_format = s->format,
+		.gate = s->allow.n ? vd_gate_below_dirs : NULL, .gate_ctx = &dirs,
+	};
+	struct vd_image *img = NULL;
+	struct vd_info info;
+	char name[PATH_MAX];
+	int r = source_open_whole(s, s->operands[0], s->format, true, &img, e), c;
+
+	if (r == 0)
+		r = source_info(img, &info, e);
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof(name), "%s", info.backing_file);
+	o.backing_file = name;
+	r = vd_backing_rebase(img, &o, NULL, NULL, e);
+	c = vd_image_close(img, r < 0 ? NULL : e);
+	return r < 0 ? r : c;
+}
+
 static int convert_one(struct settings *s, struct job *j, enum vd_inplace_act act, struct vd_error *e)
 {
 	int r;
 
 	j->s = s;
 	r = go(j, go_start, act, e);
+	if (r == 0 && j->parent)
+		r = adopt_parent(s, e);
 	return r < 0 ? r : scan_for_plaintext(s, j, e);
 }
 
@@ -248,6 +276,7 @@ static int convert_one(struct settings *s, struct job *j, enum vd_inplace_act ac
 
 struct layer {
 	char path[PATH_MAX], format[16];
+	uint64_t unit;
 	bool is_encrypted;
 };
 
@@ -256,7 +285,7 @@ static int look_at_layer(const struct settings *s, struct layer *l, char *parent
 {
 	struct vd_image *img = NULL;
 	struct vd_info info;
-	int r = source_open_metadata(s, l->path, l->format[0] ? l->format : NULL, &img, e);
+	int r = source_open_tables(s, l->path, l->format[0] ? l->format : NULL, &img, e);
 
 	parent[0] = parent_format[0] = '\0';
 	if (r == 0)
@@ -264,6 +293,7 @@ static int look_at_layer(const struct settings *s, struct layer *l, char *parent
 	if (r == 0) {
 		snprintf(l->format, sizeof(l->format), "%s", info.format);
 		l->is_encrypted = info.encryption != VD_PLAIN;
+		l->unit = info.cluster_size;
 		if (info.backing_file)
 			r = source_resolve(s, VD_REF_BACKING, l->path, info.backing_file, parent, PATH_MAX, e);
 		if (info.backing_format)
@@ -289,15 +319,21 @@ static int find_layers(const struct settings *s, struct layer *layers, size_t *n
 	return r;
 }
 
+/* Of other formats than qcow2 the layers are pieces of one container. */
+static bool makes_container(const struct layer *top)
+{
+	return strcmp(top->format, "qcow2") != 0;
+}
+
 static int judge_layers(const struct layer *layers, size_t n, struct vd_error *e)
 {
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 1; i < n; i++) {
 		bool is_base = i + 1 == n;
 
-		if (!strcmp(layers[i].format, "qcow2") || (is_base && !strcmp(layers[i].format, "raw")))
+		if (!strcmp(layers[i].format, layers[0].format) || (is_base && !strcmp(layers[i].format, "raw")))
 			continue;
-		fail(e, VD_EUNSUPPORTED, "%s is %s: layer by layer only qcow2 is encrypted, over qcow2 or raw", layers[i].path,
-		     layers[i].format);
+		fail(e, VD_EUNSUPPORTED, "%s is %s, and %s above it %s: these are not encrypted layer by layer", layers[i].path,
+		     layers[i].format, layers[i - 1].path, layers[i - 1].format);
 		return fail_hint(e, VD_EUNSUPPORTED, "flatten it first: --chain=flatten");
 	}
 	return 0;
@@ -333,15 +369,24 @@ static int name_container(struct settings *s, const struct layer *overlay, const
 /* From the base upwards; what is encrypted is left alone, so that a chain that was stopped between two layers goes on. */
 static int convert_layers(struct settings *s, struct job *j, struct layer *layers, size_t n, struct vd_error *e)
 {
-	int r = n > 1 ? name_container(s, &layers[n - 2], &layers[n - 1], e) : 0;
+	bool is_one = makes_container(&layers[0]);
+	int r = n > 1 && !is_one ? name_container(s, &layers[n - 2], &layers[n - 1], e) : 0;
 
+	for (size_t i = 0; i < n && is_one; i++)
+		j->align = layers[i].unit > j->align ? layers[i].unit : j->align;
 	for (size_t i = n; i-- > 0 && r == 0;) {
 		struct settings one = *s;
+		bool is_above = is_one && i + 1 < n;
 
 		one.operands[0] = layers[i].path;
 		one.format = layers[i].format;
+		/* The place where an overlay named its parent before is nobody's then. */
+		one.scrub |= is_above;
+		j->parent = is_above ? layers[i + 1].path : NULL;
 		if (!layers[i].is_encrypted)
 			r = convert_one(&one, j, VD_INPLACE_ENCRYPT, e);
+		else if (is_above)
+			r = adopt_parent(&one, e);
 	}
 	return r;
 }

@@ -51,12 +51,10 @@ static int judge(const struct vd_vmdk *s, int64_t by, struct vd_error *e)
 		return vd_fail(e, VD_EARG, "%s: moving the disk by %" PRId64 " bytes is not whole units of %" PRIu64, s->name, by, unit);
 	if (by < 0 ? -(uint64_t)by >= s->size : !vd_add_u64(s->size, by, &size) || size > INT64_MAX)
 		return vd_fail(e, VD_EARG, "%s: moving the disk by %" PRId64 " bytes leaves no disk", s->name, by);
-	if (!s->has_parent && s->is_embedded)
+	/* That its holes show the same bytes afterwards is for the caller to see to, who moves the parent, too. */
+	if (s->is_embedded)
 		return judge_embedded(s, s->size + by, e);
-	if (!s->has_parent)
-		return by < 0 ? judge_drop(s, -(uint64_t)by, e) : 0;
-	vd_fail(e, VD_EUNSUPPORTED, "%s is a child: moved, its holes would show other bytes of its parent", s->name);
-	return vd_hint(e, VD_EUNSUPPORTED, "make it stand alone first: vdisk flatten");
+	return by < 0 ? judge_drop(s, -(uint64_t)by, e) : 0;
 }
 
 /* Places on the disk from the index-th extent on. */

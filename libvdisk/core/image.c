@@ -176,6 +176,19 @@ static int refuse_probed_raw(const struct vd_image *img, const struct vd_open_op
 	return vd_hint(e, VD_EARG, "say -f raw or -f luks if that is what it is");
 }
 
+bool vd_image_is_bare_overlay(const struct vd_image *img)
+{
+	return img->info.backing_file && !img->format->encrypts && img->format->check_parent;
+}
+
+int vd_image_refuse_container_chain(const struct vd_image *img, struct vd_error *e)
+{
+	if (!img->layer.is_container || !img->info.backing_file)
+		return 0;
+	vd_fail(e, VD_EUNSUPPORTED, "%s: an encrypted disk that lies in several layers is only read and written", img->path);
+	return vd_hint(e, VD_EUNSUPPORTED, "vdisk convert makes one image of the chain");
+}
+
 static int open_layer(struct vd_image *img, const struct vd_open_opts *opts, struct vd_error *e)
 {
 	bool named_luks = opts->format && !strcmp(opts->format, "luks");
@@ -187,7 +200,7 @@ static int open_layer(struct vd_image *img, const struct vd_open_opts *opts, str
 	if (r == 0 && img->content_is_unknown && img->writable && !img->is_control)
 		return vd_fail(e, VD_EREADONLY, "%s: its beginning cannot be read, so it is not known whether it is encrypted",
 			       img->path);
-	if (r == 0 && img->layer.is_container && img->info.backing_file)
+	if (r == 0 && img->layer.is_container && img->info.backing_file && !vd_image_is_bare_overlay(img))
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: a LUKS container over a parent is not read: its holes would show noise",
 			       img->path);
 	return r;

@@ -91,6 +91,13 @@ struct vd_image {
 	struct vd_scrubber *scrubber;   /* scrub.c: what it has looked up, under the control lock held exclusively; or NULL */
 };
 
+/*
+ * image.c: an overlay whose holes ask the parent for the same bytes of the format's disk, encrypted or not: so it is in formats that
+ * do not encrypt by themselves, and whose parents are of the same format. A container is then the content of the chain as a whole.
+ */
+bool vd_image_is_bare_overlay(const struct vd_image *img);
+/* image.c: VD_EUNSUPPORTED for a container that lies in several layers. */
+int vd_image_refuse_container_chain(const struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 /* image.c: what a clean close does before the files are closed. */
 int vd_image_finish_writing(struct vd_image *img, struct vd_error *e) VD_MUST_CHECK;
 /* image.c, for create.c: an empty handle; the driver's open on img->set; the guest-visible size. */
@@ -181,6 +188,8 @@ int vd_layer_open(struct vd_image *img, const struct vd_open_opts *opts, bool lo
 /* Makes a volume key and a header for opts->key; *header is malloc'ed. The layer is ready for use. */
 int vd_layer_create(struct vd_layer *l, const struct vd_create_opts *opts, bool is_container, uint8_t **header,
 		    size_t *header_len, struct vd_error *e) VD_MUST_CHECK;
+/* Whether the disk begins as a container does. Of an overlay whose parent is not open, its own bytes count. */
+int vd_layer_probe_header(struct vd_image *img, bool *yes, struct vd_error *e) VD_MUST_CHECK;
 /* A private copy of the LUKS header, key material and all; malloc'ed. With the control lock held, or alone. */
 int vd_layer_read_header(struct vd_image *img, bool is_container, uint8_t **header, size_t *header_len,
 			 struct vd_error *e) VD_MUST_CHECK;

@@ -122,10 +122,18 @@ static int clear_behind(struct vd_inplace *p, uint64_t from, struct vd_error *e)
 
 static int write_beginning(struct vd_inplace *p, struct vd_bytes header, struct vd_error *e)
 {
-	int r = vd_write(p->img, header.p, header.len, 0, e);
+	/* Whole units, so that an overlay needs nothing of its parent. */
+	uint64_t len = vd_min_u64(vd_round_up(header.len, p->img->info.fill_unit), p->j->state.payload_off);
+	vd_auto_free uint8_t *bytes = NULL;
+	int r = vd_alloc(1, len, &bytes, e);
 
-	if (r == 0)
-		r = clear_behind(p, header.len, e);
+	if (r < 0)
+		return r;
+	memcpy(bytes, header.p, header.len);
+	r = vd_write(p->img, bytes, len, 0, e);
+	/* An overlay's room was made new. */
+	if (r == 0 && !p->img->info.backing_file)
+		r = clear_behind(p, len, e);
 	return r < 0 ? r : vd_image_commit_tables(p->img, e);
 }
 

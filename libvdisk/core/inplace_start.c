@@ -59,20 +59,13 @@ static int judge_header_file(struct vd_inplace *p, struct vd_begin *b, struct vd
 static int judge_encryption(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	struct vd_image *img = p->img;
-	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
-	uint64_t ignored;
 	int r = 0;
 
 	if (img->info.encryption == VD_ENCRYPTED_LEGACY_AES)
 		return refuse(p, VD_EUNSUPPORTED, e, "has the old AES-CBC encryption of qcow2", "decrypt it into a new image first");
 	b->is_encrypted = img->info.encryption == VD_ENCRYPTED_LUKS;
-	if (!img->format->encrypts) {
-		size_t len = vd_min_u64(sizeof(head), img->info.size);
-
-		/* With a parent the beginning may be the parent's. */
-		r = img->info.backing_file ? 0 : vd_read(img, head, len, 0, e);
-		b->is_encrypted = vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
-	}
+	if (!img->format->encrypts)
+		r = vd_layer_probe_header(img, &b->is_encrypted, e);
 	if (r == 0)
 		r = judge_header_file(p, b, e);
 	if (r < 0)
@@ -84,6 +77,14 @@ static int judge_encryption(struct vd_inplace *p, struct vd_begin *b, struct vd_
 	return 0;
 }
 
+/* An overlay may be converted by itself: what its parent has goes on showing through it. */
+static bool is_layer_alone(const struct vd_inplace *p, const struct vd_begin *b)
+{
+	if (!b->is_container)
+		return p->opts->flags & VD_INPLACE_LEAVE_PARENT;
+	return p->opts->parent && b->act == VD_INPLACE_ENCRYPT && vd_image_is_bare_overlay(p->img);
+}
+
 static int judge_format(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	struct vd_image *img = p->img;
@@ -93,10 +94,11 @@ static int judge_format(struct vd_inplace *p, struct vd_begin *b, struct vd_erro
 	if (i->packs_only || !img->format->walk || !img->format->reserve)
 		return refuse(p, VD_EUNSUPPORTED, e, "is of a kind that is only written once, from front to end",
 			      "convert it into a new image");
-	if (i->backing_file && !(p->opts->flags & VD_INPLACE_LEAVE_PARENT && img->format->encrypts))
+	if (i->backing_file && !is_layer_alone(p, b))
 		return refuse(p, VD_EUNSUPPORTED, e, "has a backing file, whose bytes would stay as they are",
 			      img->format->encrypts ? "convert each layer by itself (--chain=leave), or flatten it first (--chain=flatten)" :
-			      "flatten it first (--chain=flatten)");
+			      b->act == VD_INPLACE_ENCRYPT ? "convert them all (--chain=encrypt), or flatten it first (--chain=flatten)" :
+			      "convert the chain into a new image");
 	b->moves = needs_room && i->unit == 1 && vd_set_count(img->set) == 1;
 	if (b->moves && vd_veil_file(p->veil)->is_device)
 		return refuse(p, VD_EUNSUPPORTED, e, "is a device, in which there is no room for a header",
@@ -206,11 +208,55 @@ static const struct vd_key *first_key(const struct vd_inplace_opts *o)
 	return i < o->n_keys ? o->keys[i] : NULL;
 }
 
+/* The parent's header as it is, for the overlay; and what it says of the parent's payload. */
+static int read_parent(struct vd_inplace *p, struct vd_begin *b, struct vd_luks_info *luks, struct vd_error *e)
+{
+	struct vd_open_opts o = {
+		.struct_size = sizeof(o), .flags = VD_OPEN_METADATA | VD_OPEN_FILES, .format = p->img->format->name,
+		.gate = p->opts->gate, .gate_ctx = p->opts->gate_ctx,
+	};
+	struct vd_image *parent = NULL;
+	int r = vd_image_open_below(p->inner, NULL, p->opts->parent, &o, NULL, &parent, e);
+
+	if (r == 0 && !parent->layer.is_container) {
+		r = vd_fail(e, VD_EARG, "%s is not encrypted, and so cannot be the parent of what is", p->opts->parent);
+		vd_hint(e, r, "a chain is encrypted from its lowest layer upwards: --chain=encrypt");
+	}
+	if (r == 0)
+		r = vd_layer_read_header(parent, true, &b->header[1], &b->header_len[1], e);
+	if (r == 0) {
+		b->parent_size = parent->info.size;
+		*luks = parent->layer.luks;
+	}
+	vd_image_abort(parent);
+	return r;
+}
+
+static int take_parents(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
+{
+	struct vd_luks_info luks = { 0 };
+	int r = read_parent(p, b, &luks, e);
+
+	if (r < 0)
+		return r;
+	if (luks.sector_size != SECTOR)
+		return refuse(p, VD_EUNSUPPORTED, e, "lies over a container with sectors of 4096 bytes, of which it may have parts",
+			      "convert the chain into a new image");
+	if (luks.payload_off % p->img->info.unit)
+		return refuse(p, VD_EUNSUPPORTED, e, "has units that do not fit the place of its parent's payload",
+			      "convert the chain into a new image");
+	if (p->img->info.size + luks.payload_off != b->parent_size)
+		return refuse(p, VD_EUNSUPPORTED, e, "is not of its parent's size", "convert the chain into a new image");
+	b->payload_off = luks.payload_off;
+	b->to_sector = SECTOR;
+	return vd_inplace_unlock(p, 1, (struct vd_bytes){ b->header[1], b->header_len[1] }, &b->vk[1], e);
+}
+
 static int make_new(struct vd_inplace *p, struct vd_begin *b, struct vd_error *e)
 {
 	bool is_container = b->is_container, is_rekey = b->act == VD_INPLACE_REKEY;
 	enum vd_luks_type type = p->opts->luks_type == VD_LUKS2 || (is_rekey && b->luks.version == 2) ? VD_LUKS2 : VD_LUKS1;
-	uint64_t unit = b->moves ? SECTOR : p->img->info.unit;
+	uint64_t unit = vd_max_u64(b->moves ? SECTOR : p->img->info.unit, p->opts->align);
 	struct vd_luks_format_opts f = {
 		.type = type, .sector_size = is_rekey && is_container ? b->luks.sector_size : SECTOR,
 		.payload_off = p->opts->header || (is_rekey && is_container) ? b->payload_off :
@@ -327,7 +373,7 @@ static int make_keys(struct vd_inplace *p, struct vd_begin *b, struct vd_error *
 	int r = b->is_encrypted ? open_old(p, b, e) : 0;
 
 	if (r == 0 && b->act != VD_INPLACE_DECRYPT)
-		r = make_new(p, b, e);
+		r = p->opts->parent ? take_parents(p, b, e) : make_new(p, b, e);
 	if (r == 0 && b->act == VD_INPLACE_REKEY)
 		r = keep_slots(p, b, e);
 	return r < 0 ? r : judge_shift(p, b, e);
@@ -335,7 +381,7 @@ static int make_keys(struct vd_inplace *p, struct vd_begin *b, struct vd_error *
 
 /* ---- what it takes -------------------------------------------------------------------------------------- */
 
-/* Guest bytes without a place, in whole units: a container has none. */
+/* Guest bytes without a place, in whole units: a container has none, but for those that its parent shows. */
 static int count_holes(struct vd_image *img, uint64_t *bytes, struct vd_error *e)
 {
 	uint64_t unit = img->info.unit;
@@ -348,7 +394,7 @@ static int count_holes(struct vd_image *img, uint64_t *bytes, struct vd_error *e
 		r = img->format->map(img->state, at, img->info.size - at, 0, runs, &n, e);
 		for (size_t i = 0; i < n && r == 0; i++) {
 			at = runs[i].guest_off + runs[i].len;
-			if (runs[i].where == VD_HOLE || runs[i].where == VD_ZERO)
+			if (runs[i].where == VD_ZERO || (runs[i].where == VD_HOLE && !img->info.backing_file))
 				*bytes += vd_round_up(at, unit) - vd_round_down(runs[i].guest_off, unit);
 		}
 	}

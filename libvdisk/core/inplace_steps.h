@@ -11,6 +11,7 @@ struct vd_begin {
 	bool is_encrypted, moves;
 	bool is_container;              /* the disk's content is, or will be, a LUKS container: the format has no encryption of its own */
 	uint64_t payload_off;
+	uint64_t parent_size;           /* of an overlay's parent, header and all */
 	uint32_t from_sector, to_sector, n_lost;
 	uint64_t n_packed;              /* units */
 	uint8_t *header[2];             /* of before and after */

@@ -125,6 +125,8 @@ static int read_header_part(struct vd_image *img, bool is_container, uint8_t *bu
 		n = vd_min_u64(len, run.len);
 		if (run.where == VD_DATA)
 			r = vd_set_pread(img->set, run.file, buf, n, run.host_off, e);
+		else if (run.where == VD_HOLE && img->parent && vd_image_is_bare_overlay(img))
+			r = vd_read(img->parent, buf, n, at, e);
 		else if (run.where == VD_PACKED)
 			r = read_packed_part(img, buf, n, at, e);
 		else
@@ -382,6 +384,16 @@ static int holds_luks(struct vd_image *img, bool *yes, struct vd_error *e)
 	if (img->content_is_unknown)
 		r = 0;
 	*yes = r == 0 && !img->content_is_unknown && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
+	return r;
+}
+
+int vd_layer_probe_header(struct vd_image *img, bool *yes, struct vd_error *e)
+{
+	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
+	uint64_t ignored;
+	int r = read_header_part(img, true, head, vd_min_u64(sizeof(head), img->info.size), 0, e);
+
+	*yes = r == 0 && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
 	return r;
 }
 

@@ -35,12 +35,15 @@ static struct vd_image *layer_at(struct vd_image *img, unsigned depth)
 
 static int judge(struct vd_image *img, const struct vd_commit_opts *o, const struct vd_image *base, struct vd_error *e)
 {
-	int r = 0;
+	int r;
 
 	if (!img->parent) {
 		vd_fail(e, VD_EARG, "%s has no backing file that it could be committed to", img->path);
 		return vd_hint(e, VD_EARG, "vdisk convert copies its disk into another image");
 	}
+	r = vd_image_refuse_container_chain(img, e);
+	if (r < 0)
+		return r;
 	if (!base)
 		return vd_fail(e, VD_EARG, "%s has no layer %u levels below it", img->path, o->depth ? o->depth : 1);
 	/* Even where it keeps what it holds: some formats hold their parent's identity, which changes by being written. */

@@ -102,19 +102,19 @@ static int read_packed(struct vd_image *img, const struct vd_run *run, uint64_t 
 static int read_hole(struct vd_image *img, uint8_t *buf, size_t len, uint64_t guest_off, bool masks_parent,
 		     struct vd_error *e)
 {
-	if (img->layer.is_container) {
-		memset(buf, 0, len);
-		if (!img->layer.cipher)
-			return vd_fail(e, VD_ENOKEY, "%s is encrypted and was opened without a key", img->path);
-		return vd_layer_decrypt(&img->layer, buf, len, guest_off, 0, e);
-	}
+	int r = 0;
+
+	if (img->layer.is_container && !img->layer.cipher)
+		return vd_fail(e, VD_ENOKEY, "%s is encrypted and was opened without a key", img->path);
 	if (!masks_parent && img->parent_missing)
 		return vd_fail(e, VD_EREFERENCE, "%s: byte %llu lies in the backing file, which was not opened", img->path,
 			       (unsigned long long)guest_off);
+	/* What the layers below a container have are pieces of it: ciphertext. */
 	if (!masks_parent && img->parent)
-		return vd_read(img->parent, buf, len, guest_off, e);
-	memset(buf, 0, len);
-	return 0;
+		r = vd_read(img->parent, buf, len, guest_off + img->layer.payload_off, e);
+	else
+		memset(buf, 0, len);
+	return r < 0 || !img->layer.is_container ? r : vd_layer_decrypt(&img->layer, buf, len, guest_off, 0, e);
 }
 
 static int read_run(struct vd_image *img, const struct vd_run *run, uint64_t skip, uint8_t *buf, size_t len,

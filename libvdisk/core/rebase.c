@@ -75,10 +75,11 @@ int vd_backing_refuse_in_clear(const struct vd_image *into, const struct vd_imag
 
 /* ---- the new parent ------------------------------------------------------------------------------------- */
 
-static int open_below(struct vd_image *img, const struct vd_rebase_opts *o, struct vd_image **below, struct vd_error *e)
+static int open_below(struct vd_image *img, const struct vd_rebase_opts *o, unsigned flags, struct vd_image **below,
+		      struct vd_error *e)
 {
 	struct vd_open_opts opts = {
-		.struct_size = sizeof(opts), .format = o->backing_format, .gate = o->gate, .gate_ctx = o->gate_ctx,
+		.struct_size = sizeof(opts), .flags = flags, .format = o->backing_format, .gate = o->gate, .gate_ctx = o->gate_ctx,
 		.keys = o->keys, .n_keys = o->n_keys,
 	};
 	vd_gate_fn gate = o->gate ? o->gate : vd_gate_own_folder;
@@ -147,8 +148,13 @@ static int take_over(struct vd_image *img, const struct request *q, struct vd_im
 
 static int rename_only(struct vd_image *img, const struct request *q, struct vd_error *e)
 {
-	int r = vd_backing_set(img, q->o->backing_file, q->o->backing_format, NULL, e);
+	vd_auto_image struct vd_image *below = NULL;
+	int r = q->o->flags & VD_REBASE_ADOPT ? open_below(img, q->o, VD_OPEN_METADATA | VD_OPEN_FILES, &below, e) : 0;
 
+	if (r == 0)
+		r = judge_below(img, below, e);
+	if (r == 0)
+		r = vd_backing_set(img, q->o->backing_file, q->o->backing_format, below, e);
 	if (r < 0)
 		return r;
 	vd_image_abort(vd_steal(&img->parent));
@@ -168,7 +174,9 @@ static int rebase(struct vd_image *img, const void *arg, struct vd_error *e)
 		return rename_only(img, q, e);
 	if (img->is_control)
 		return vd_fail(e, VD_EREADONLY, "%s is open for changes of its shape only", img->path);
-	r = open_below(img, q->o, &below, e);
+	r = vd_image_refuse_container_chain(img, e);
+	if (r == 0)
+		r = open_below(img, q->o, 0, &below, e);
 	if (r == 0)
 		r = judge_below(img, below, e);
 	if (r == 0)

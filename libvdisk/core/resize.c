@@ -194,7 +194,10 @@ static int shrink(struct vd_image *img, uint64_t size, struct vd_error *e)
 static int judge_request(const struct vd_image *img, const struct request *q, struct vd_error *e)
 {
 	uint64_t ignored;
+	int r = vd_image_refuse_container_chain(img, e);
 
+	if (r < 0)
+		return r;
 	if (!img->format->resize)
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: the size of an image of format %s cannot be changed", img->path,
 			       img->format->name);

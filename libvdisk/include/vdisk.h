@@ -1131,6 +1131,7 @@ VD_PUBLIC int vd_plaintext_scan(struct vd_image *img, const struct vd_plaintext_
 
 enum vd_rebase_flag {
 	VD_REBASE_UNSAFE = 1,           /* change the name only and look at neither file: the disk reads whatever the new one holds */
+	VD_REBASE_ADOPT = 4,            /* UNSAFE: but where the format keeps more of a parent than its name, that becomes the new one's */
 	VD_REBASE_IN_CLEAR = 2,         /* an image that is not encrypted may take over what encrypted parents hold */
 };
 struct vd_rebase_opts {
@@ -1224,6 +1225,15 @@ struct vd_inplace_opts {
 	 * no use. To be named again when it goes on, but for what ends in clear.
 	 */
 	const char *header;
+	/*
+	 * ENCRYPT of an overlay whose format has no encryption of its own: the path of its parent, which is a container already.
+	 * The overlay gets that one's header and volume key, of which new_key opens a keyslot, so that its holes lead to the
+	 * parent's bytes as before. All of a chain's layers have their payload at one place: `align`, when the lowest is
+	 * encrypted, is the largest unit (struct vd_info, cluster_size) of those above. Until vd_backing_rebase() with
+	 * VD_REBASE_ADOPT the overlay does not know the parent that was changed, and so the chain does not open.
+	 */
+	const char *parent;
+	uint64_t align;                 /* a power of 2; 0: none */
 	enum vd_resilience resilience;
 	uint64_t bytes_per_second;      /* 0: as fast as it goes */
 	vd_gate_fn gate;                /* for extents and data files */

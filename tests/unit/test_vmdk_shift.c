@@ -246,7 +246,6 @@ static void what_cannot_be_is_refused(void **state)
 	(void)state;
 	disk_make(vmdk, "d", 64 * MIB, NULL);
 	disk_make(vmdk, "c", 64 * MIB, "d");
-	expect_failure(try_shift("c", BY, 0, &e), VD_EUNSUPPORTED, &e, "child");
 	expect_failure(try_shift("d", 4096, 0, &e), VD_EARG, &e, "whole units");
 	expect_failure(try_shift("d", -64 * (int64_t)MIB, 0, &e), VD_EARG, &e, "no disk");
 	expect_failure(try_shift("d", INT64_C(1) << 41, 0, &e), VD_EARG, &e, "too large");
