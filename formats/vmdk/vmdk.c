@@ -56,6 +56,8 @@ static const char *read_only_why(const struct vd_vmdk *s)
 		return NULL;
 	if (s->is_lone_extent)
 		return "it is an extent without the descriptor of its disk";
+	if (s->is_utf16)
+		return "its descriptor is in UTF-16, which no writer of VMDKs makes";
 	if (s->d.change_track)
 		return "another file records which blocks change, and would miss what is written here";
 	if (s->is_misaligned)

@@ -174,7 +174,7 @@ struct vd_vmdk {
 	uint64_t desc_off, text_len;    /* of the text in file 0; without the NULs behind it */
 	uint64_t size;
 	uint32_t unit;                  /* the largest grain; 1: flat extents only */
-	bool has_parent, is_embedded, is_lone_extent, is_packed, is_misaligned;
+	bool has_parent, is_embedded, is_lone_extent, is_packed, is_misaligned, is_utf16;
 	bool is_incomplete;             /* writing: a grain table is missing or damaged */
 	bool is_fresh, appends, scrubs;
 	struct vd_vmdk_stream *stream;  /* not NULL: this is a new stream-optimized disk */
@@ -206,6 +206,10 @@ int vd_vmdk_descriptor_parse(struct vd_bytes text, struct vd_vmdk_descriptor *d,
 void vd_vmdk_descriptor_fini(struct vd_vmdk_descriptor *d);
 /* vmdk_encoding.c: *out is malloc'ed UTF-8. encoding NULL: the bytes as they are. */
 int vd_vmdk_to_utf8(const char *encoding, struct vd_bytes text, char **out, struct vd_error *e) VD_MUST_CHECK;
+/* Which UTF-16 a descriptor is in, by its mark; NULL: it is in none. */
+const char *vd_vmdk_utf16(struct vd_bytes text);
+/* A malloc'ed descriptor in UTF-16 becomes one in UTF-8 that keeps its mark, up to the first NUL. */
+int vd_vmdk_from_utf16(struct vd_bytes *text, struct vd_error *e) VD_MUST_CHECK;
 
 /* vmdk_sparse.c: headers of extents with tables. Finds out the kind by the magic; judges all sizes by the file's. */
 int vd_vmdk_sparse_read(struct vd_io *io, enum vd_vmdk_kind *kind, struct vd_vmdk_sparse *sp,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Names in descriptors as UTF-8: VMware writes them in the code page of the machine that made the disk. */
+/*
+ * Names in descriptors as UTF-8: VMware writes them in the code page of the machine that made the disk. Whole descriptors, if
+ * somebody's editor made UTF-16 of them.
+ */
 #include "formats/vmdk/vmdk.h"
 
 #include <errno.h>
@@ -50,23 +53,17 @@ static int convert(iconv_t cd, const char *encoding, struct vd_bytes text, char 
 		return r;
 	to = buf;
 	if (iconv(cd, &from, &left, &to, &free_bytes) == (size_t)-1)
-		return vd_fail(e, VD_ECORRUPT, "a name in the descriptor is not valid in its encoding %s", encoding);
+		return vd_fail(e, VD_ECORRUPT, "text in the descriptor is not valid in its encoding %s", encoding);
 	*out = vd_steal(&buf);
 	return 0;
 }
 
-int vd_vmdk_to_utf8(const char *encoding, struct vd_bytes text, char **out, struct vd_error *e)
+static int convert_from(const char *encoding, struct vd_bytes text, char **out, struct vd_error *e)
 {
 	char name[40];
 	iconv_t cd;
 	int r;
 
-	if (!encoding || is_ascii(text) || !strcasecmp(encoding, "UTF-8")) {
-		r = vd_alloc(text.len + 1, 1, out, e);
-		if (r == 0)
-			memcpy(*out, text.p, text.len);
-		return r;
-	}
 	iconv_name(encoding, name);
 	cd = iconv_open("UTF-8", name);
 	if (cd == (iconv_t)-1)
@@ -74,4 +71,35 @@ int vd_vmdk_to_utf8(const char *encoding, struct vd_bytes text, char **out, stru
 	r = convert(cd, encoding, text, out, e);
 	iconv_close(cd);
 	return r;
+}
+
+int vd_vmdk_to_utf8(const char *encoding, struct vd_bytes text, char **out, struct vd_error *e)
+{
+	int r;
+
+	if (encoding && !is_ascii(text) && strcasecmp(encoding, "UTF-8"))
+		return convert_from(encoding, text, out, e);
+	r = vd_alloc(text.len + 1, 1, out, e);
+	if (r == 0)
+		memcpy(*out, text.p, text.len);
+	return r;
+}
+
+const char *vd_vmdk_utf16(struct vd_bytes text)
+{
+	if (text.len < 4 || text.len % 2)
+		return NULL;
+	return !memcmp(text.p, "\xff\xfe", 2) ? "UTF-16LE" : !memcmp(text.p, "\xfe\xff", 2) ? "UTF-16BE" : NULL;
+}
+
+int vd_vmdk_from_utf16(struct vd_bytes *text, struct vd_error *e)
+{
+	char *utf8 = NULL;
+	int r = convert_from(vd_vmdk_utf16(*text), *text, &utf8, e);
+
+	if (r < 0)
+		return r;
+	free((void *)text->p);
+	*text = (struct vd_bytes){ (uint8_t *)utf8, strlen(utf8) };
+	return 0;
 }

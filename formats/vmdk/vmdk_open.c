@@ -48,10 +48,13 @@ static int parse_at(struct vd_vmdk *s, struct vd_io *io, uint64_t off, uint64_t 
 	struct vd_bytes text = { 0 };
 	int r = read_text(s, io, off, len, &text, e);
 
-	if (r == 0 && is_whole_file)
+	s->is_utf16 = r == 0 && is_whole_file && vd_vmdk_utf16(text);
+	if (r == 0 && is_whole_file && !s->is_utf16)
 		r = judge_end(text, e);
 	if (r == 0)
-		s->text_len = strnlen((const char *)text.p, text.len);
+		s->text_len = s->is_utf16 ? text.len : strnlen((const char *)text.p, text.len);
+	if (r == 0 && s->is_utf16)
+		r = vd_vmdk_from_utf16(&text, e);
 	if (r == 0)
 		r = vd_vmdk_descriptor_parse(text, &s->d, e);
 	free((void *)text.p);

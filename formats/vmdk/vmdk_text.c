@@ -94,9 +94,14 @@ static struct vd_vmdk_span span_of(struct vd_bytes text, struct vd_bytes part)
 	return (struct vd_vmdk_span){ part.p - text.p, part.len };
 }
 
+static bool has_bom(struct vd_bytes t)
+{
+	return begins_with(t, "\xef\xbb\xbf");
+}
+
 static struct vd_bytes without_bom(struct vd_bytes t)
 {
-	return begins_with(t, "\xef\xbb\xbf") ? (struct vd_bytes){ t.p + 3, t.len - 3 } : t;
+	return has_bom(t) ? (struct vd_bytes){ t.p + 3, t.len - 3 } : t;
 }
 
 /* An embedded descriptor is padded with NULs; a text ends at the first. */
@@ -121,10 +126,28 @@ static bool split(struct vd_bytes line, struct vd_bytes *key, struct vd_bytes *v
 	return key->len;
 }
 
+#define SQUEEZED 4096
+
+/* What of a text in UTF-16 is ASCII. */
+static struct vd_bytes squeezed(struct vd_bytes t, uint8_t out[SQUEEZED])
+{
+	bool is_little = t.p[0] == 0xff;
+	size_t n = t.len / 2 - 1 < SQUEEZED ? t.len / 2 - 1 : SQUEEZED;
+
+	for (size_t i = 0; i < n; i++) {
+		const uint8_t *unit = t.p + 2 + 2 * i;
+
+		out[i] = unit[is_little] ? '?' : unit[!is_little];
+	}
+	return (struct vd_bytes){ out, n };
+}
+
 /* The first line that is neither blank nor a comment says the version; or a comment says what the file is. */
 bool vd_vmdk_is_descriptor(struct vd_bytes head)
 {
-	struct vd_bytes rest = without_bom(up_to_nul(head)), key, value;
+	uint8_t ascii[SQUEEZED];
+	struct vd_bytes text = vd_vmdk_utf16(head) ? squeezed(head, ascii) : head;
+	struct vd_bytes rest = without_bom(up_to_nul(text)), key, value;
 
 	while (rest.len) {
 		struct vd_bytes line = next_line(&rest);
@@ -379,8 +402,8 @@ static int take_pair(struct vd_vmdk_descriptor *d, struct vd_bytes text, struct 
 	return !d->outside && names_file(key, value) ? set_text(&d->outside, d->encoding, value, e) : 0;
 }
 
-/* Before all else, because names may come before it. */
-static int find_encoding(struct vd_bytes text, struct vd_vmdk_descriptor *d, struct vd_error *e)
+/* Before all else, because names may come before it. A mark of UTF-8 says more than the key, which an editor leaves. */
+static int find_encoding(struct vd_bytes text, bool is_utf8, struct vd_vmdk_descriptor *d, struct vd_error *e)
 {
 	struct vd_bytes rest = text, key, value;
 	int r = 0;
@@ -388,7 +411,11 @@ static int find_encoding(struct vd_bytes text, struct vd_vmdk_descriptor *d, str
 	while (rest.len && r == 0)
 		if (split(next_line(&rest), &key, &value) && is_word(key, "encoding"))
 			r = set_text(&d->encoding, NULL, value, e);
-	return r;
+	if (r < 0 || !is_utf8)
+		return r;
+	free(d->encoding);
+	d->encoding = NULL;
+	return vd_strdup("UTF-8", &d->encoding, e);
 }
 
 int vd_vmdk_descriptor_parse(struct vd_bytes text, struct vd_vmdk_descriptor *d, struct vd_error *e)
@@ -398,7 +425,7 @@ int vd_vmdk_descriptor_parse(struct vd_bytes text, struct vd_vmdk_descriptor *d,
 
 	*d = (struct vd_vmdk_descriptor){ .parent_cid = VMDK_CID_NONE };
 	rest = without_bom(rest);
-	r = find_encoding(rest, d, e);
+	r = find_encoding(rest, has_bom(up_to_nul(text)), d, e);
 	for (size_t number = 1; rest.len && r == 0; number++) {
 		struct vd_bytes line = next_line(&rest);
 

@@ -52,6 +52,7 @@ struct found {
 	struct vd_tar_member disk;
 	size_t n;
 	char names[512];                /* of all, as far as they fit, for a message */
+	char packed[256];               /* a member that is compressed as a whole, which OVF allows; empty: there is none */
 };
 
 /* Told by its ends, of which the slice does not own the archive. */
@@ -75,6 +76,17 @@ static void note(struct found *f, const struct vd_tar_member *m, const char *wan
 	snprintf(f->names + used, sizeof(f->names) - used, "%s%.200s", used ? ", " : "", m->name);
 }
 
+static int note_packed(struct found *f, struct vd_io *ova, const struct vd_tar_member *m, struct vd_error *e)
+{
+	static const uint8_t gzip[] = { 0x1f, 0x8b };
+	uint8_t head[2];
+	int r = m->len < sizeof(head) ? 0 : vd_io_pread(ova, head, sizeof(head), m->off, e);
+
+	if (r == 0 && m->len >= sizeof(head) && !memcmp(head, gzip, sizeof(gzip)))
+		snprintf(f->packed, sizeof(f->packed), "%.200s", m->name);
+	return r;
+}
+
 static int look(struct vd_io *ova, const char *wanted, struct found *f, struct vd_error *e)
 {
 	uint64_t at = 0;
@@ -89,6 +101,8 @@ static int look(struct vd_io *ova, const char *wanted, struct found *f, struct v
 			r = is_disk(ova, &m, &yes, e);
 		if (r == 0 && yes)
 			note(f, &m, wanted);
+		else if (r == 0)
+			r = note_packed(f, ova, &m, e);
 	}
 	return r == VD_ENOENT ? 0 : r;
 }
@@ -97,6 +111,10 @@ static int judge(const char *path, const struct found *f, const char *wanted, st
 {
 	if (f->n == 1)
 		return 0;
+	if (!f->names[0] && f->packed[0]) {
+		vd_fail(e, VD_EUNSUPPORTED, "%s: in this package '%s' is compressed as a whole, by gzip", path, f->packed);
+		return vd_hint(e, VD_EUNSUPPORTED, "unpack both: tar -xf, then gunzip");
+	}
 	if (!f->names[0])
 		return vd_fail(e, VD_EUNSUPPORTED, "%s: this package has no disk in it that is known", path);
 	vd_fail(e, VD_EARG, wanted ? "%s: there is no disk '%s' in this package" : "%s: this package has several disks", path,

@@ -67,6 +67,10 @@ check_fails 64 "one that is not there" "$VDISK" convert --disk vm-disk3.vmdk two
 tar -cf none.ova vm.ovf disk.raw
 check_fails 63 "a package without a disk" "$VDISK" convert none.ova bad.raw
 
+gzip -kc vm-disk1.vmdk > vm-disk1.vmdk.gz; tar -cf gz.ova vm.ovf vm-disk1.vmdk.gz
+check_fails 63 "a disk that is compressed as a whole" "$VDISK" convert gz.ova bad.raw
+grep -q "'vm-disk1.vmdk.gz' is compressed as a whole" "$stderr"; claim "is told by its name"
+
 # ---- hostile ones
 head -c 100000 ustar.ova > cut.ova
 check_fails 1 "a package that was cut short" "$VDISK" info cut.ova

@@ -347,6 +347,37 @@ static void other_vmdk_files_are_named_and_refused(void **state)
 	vmdk_free(&b);
 }
 
+/* An editor that saves as Unicode leaves the key of before. */
+static void descriptors_in_utf16_are_read(void **state)
+{
+	static const char text[] = "# Disk DescriptorFile\r\nversion=1\r\nencoding=\"windows-1252\"\r\nCID=1\r\n"
+				   "parentCID=ffffffff\r\nRW 8 FLAT \"d@.vmdk\" 0\r\n";
+	uint8_t raw[2 * sizeof(text)];
+	struct vd_image *img;
+	struct vd_error e;
+
+	(void)state;
+	disk_put_raw("d\xc3\xa9.vmdk", 8 * SECTOR, 0x44);
+	for (int big = 0; big < 2; big++) {
+		raw[big] = 0xff;
+		raw[!big] = 0xfe;
+		for (size_t i = 0; i < sizeof(text) - 1; i++) {
+			raw[2 + 2 * i + big] = text[i] == '@' ? 0xe9 : text[i];
+			raw[2 + 2 * i + !big] = 0;
+		}
+		expect_ok(vd_mem_put(disks.mem, "d", raw, sizeof(raw), &e), &e);
+		assert_true(vd_format_vmdk.probe((struct vd_bytes){ raw, sizeof(raw) }, (struct vd_bytes){ 0 }, sizeof(raw)));
+		img = open_it("d");
+		disk_expect(img, 0, 8 * SECTOR, 0x44);
+		disk_close(img);
+		expect_failure(try_open("d", VD_OPEN_WRITE, &e), VD_EREADONLY, &e, "UTF-16");
+	}
+	/* Half of a pair. */
+	raw[40] = 0xd8;
+	expect_ok(vd_mem_put(disks.mem, "d", raw, sizeof(raw), &e), &e);
+	expect_failure(try_open("d", 0, &e), VD_ECORRUPT, &e, "not valid in its encoding UTF-16");
+}
+
 /* ---- COWD and seSparse -------------------------------------------------------------------------------- */
 
 static void sesparse_entries_of_each_kind_are_understood(void **state)
@@ -496,6 +527,7 @@ int main(void)
 		WITH_DISKS(metadata_alone_opens_no_extents),
 		WITH_DISKS(other_vmdk_files_are_named_and_refused),
 		WITH_DISKS(sesparse_entries_of_each_kind_are_understood),
+		WITH_DISKS(descriptors_in_utf16_are_read),
 		WITH_DISKS(a_child_of_cowd_shows_its_parent),
 		WITH_DISKS(compressed_grains_of_all_writers_are_read),
 		WITH_DISKS(broken_compressed_grains_are_refused),

@@ -180,7 +180,7 @@ static void descriptors_are_known_by_their_first_lines(void **state)
 		{ "# Disk DescriptorFile\n", true }, { "  # disk descriptorfile", true }, { "\r\n# x\r\nVersion = 1\r\n", true },
 		{ "version=1", true }, { "\xef\xbb\xbfversion=3\n", true },
 		{ "version=one\n", false }, { "# x\nname=1\nversion=1\n", false }, { "", false }, { "#", false }, { "\n\n", false },
-		{ "\xff\xfeversion=1", false },
+		{ "\xff\xfeversion=1", false }, { "\xef\xbb\xbf# Disk DescriptorFile", true },
 	};
 
 	(void)state;
