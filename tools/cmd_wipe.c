@@ -34,6 +34,8 @@ static const struct opt what[] = {
 	{ .name = "keep-backing", .kind = OPT_FLAG, .where = WHERE(wipe.keep_backing), .help = "leave backing files as they are" },
 	{ .name = "free", .kind = OPT_FLAG, .where = WHERE(wipe.free),
 	  .help = "only what is nobody's in the image: freed, leaked, slack; the disk and its snapshots stay" },
+	{ .name = "guest-free", .kind = OPT_FLAG, .where = WHERE(wipe.guest_free),
+	  .help = "the same, and what its guest's file systems call free" },
 	{ .name = "snapshot", .kind = OPT_TEXT, .where = WHERE(wipe.snapshot), .arg = "NAME",
 	  .help = "delete this snapshot inside the image, and do the same" },
 	{ .name = "also-scan", .kind = OPT_TEXTS, .where = WHERE(wipe.also_scan), .arg = "DIR",
@@ -89,7 +91,7 @@ static const struct opt paper[] = {
 static const struct opt_group paper_group = { "Certificate", paper };
 
 static const struct opt_group *const groups[] = {
-	&what_group, &opts_format, &opts_header, &how_group, &work_group, &paper_group, &opts_progress, &opts_output_form, &opts_speech,
+	&what_group, &opts_format, &opts_header, &opts_keys, &how_group, &work_group, &paper_group, &opts_progress, &opts_output_form, &opts_speech,
 	NULL,
 };
 
@@ -147,27 +149,31 @@ static int find_whole(const struct settings *s, struct wipe_record *rec, struct 
 	return r < 0 ? r : wipe_judge_children(s, &rec->set, e);
 }
 
-static int find_part(const struct settings *s, struct wipe_record *rec, struct vd_error *e)
+static int find_part(const struct settings *s, struct wipe_run *run, struct vd_error *e)
 {
+	struct wipe_record *rec = &run->rec;
+
 	if (s->n_operands > 1 || s->wipe.profile || s->wipe.crypto_erase || s->wipe.unlink)
-		return fail(e, VD_EARG, "--free and --snapshot work on one image, with zeros, and leave it");
+		return fail(e, VD_EARG, "--free, --guest-free and --snapshot work on one image, with zeros, and leave it");
 	if (rec->plan.verify == WIPE_VERIFY_SAMPLE)
-		return fail(e, VD_EARG, "--free and --snapshot read back all or nothing");
+		return fail(e, VD_EARG, "--free, --guest-free and --snapshot read back all or nothing");
 	rec->plan.is_partial = true;
 	rec->plan.passes[0] = (struct wipe_pass){ .is_random = false };
 	snprintf(rec->plan.profile, sizeof(rec->plan.profile), "zero");
 	snprintf(rec->snapshot, sizeof(rec->snapshot), "%s", s->wipe.snapshot ? s->wipe.snapshot : "");
-	return wipe_partial_find(s, s->operands[0], &rec->set, e);
+	rec->guest_free = s->wipe.guest_free;
+	return wipe_partial_find(s, s->operands[0], run, e);
 }
 
 static bool is_partial(const struct settings *s)
 {
-	return s->wipe.free || s->wipe.snapshot;
+	return s->wipe.free || s->wipe.guest_free || s->wipe.snapshot;
 }
 
-static int find_set(const struct settings *s, struct wipe_record *rec, struct vd_error *e)
+static int find_set(const struct settings *s, struct wipe_run *run, struct vd_error *e)
 {
-	int r = is_partial(s) ? find_part(s, rec, e) : find_whole(s, rec, e);
+	struct wipe_record *rec = &run->rec;
+	int r = is_partial(s) ? find_part(s, run, e) : find_whole(s, rec, e);
 
 	if (r == 0)
 		r = wipe_judge_use(s, &rec->set, e);
@@ -230,7 +236,8 @@ static int ask(const struct settings *s, struct wipe_record *rec, struct vd_erro
 		char question[PATH_MAX + 256];
 
 		if (is_partial(s))
-			snprintf(question, sizeof(question), "%s: what is nobody's in it will be overwritten%s%s", s->operands[i],
+			snprintf(question, sizeof(question), "%s: what is nobody's in it%s will be overwritten%s%s", s->operands[i],
+				 s->wipe.guest_free ? ", and what its guest calls free," : "",
 				 s->wipe.snapshot ? ", and its snapshot is lost: " : "", s->wipe.snapshot ? s->wipe.snapshot : "");
 		else
 			snprintf(question, sizeof(question), "%s, all of %zu file%s as shown, will be overwritten and is lost then",
@@ -317,7 +324,7 @@ static int ready_to_begin(const struct settings *s, struct wipe_run *run, struct
 	rec->plan.erases_only = s->wipe.crypto_erase;
 	rec->force = s->force;
 	if (r == 0)
-		r = find_set(s, rec, e);
+		r = find_set(s, run, e);
 	if (r == 0)
 		r = wipe_paper_judge_place(s, rec, run->state, e);
 	if (r < 0 || s->wipe.dry_run)
@@ -430,12 +437,14 @@ static int run(struct settings *s, struct vd_error *e)
 {
 	struct wipe_run *w = calloc(1, sizeof(*w));
 	struct signer signer = { 0 };
+	struct keys keys = { 0 };
 	bool is_written = false;
 	char state[PATH_MAX];
 	int r;
 
 	if (!w)
 		ui_out_of_memory();
+	w->keys = &keys;
 	state_path(s, state);
 	w->state = state[0] && !is_partial(s) ? state : NULL;
 	r = prepare(s, w, &signer, &is_written, e);
@@ -448,6 +457,7 @@ static int run(struct settings *s, struct vd_error *e)
 		r = end(s, w, &signer, r, e);
 	}
 	signer_close(&signer);
+	secrets_free(&keys);
 	wipe_record_free(&w->rec);
 	free(w);
 	return r;

@@ -69,6 +69,7 @@ enum compat { COMPAT_DEFAULT, COMPAT_V2, COMPAT_V3 };
 struct wipe_settings {
 	struct texts also_scan;
 	bool free;                      /* only what is nobody's in an image */
+	bool guest_free;                /* and what its guest's file systems call free */
 	const char *snapshot;           /* only this one in it, and what is nobody's */
 	bool dry_run, keep_backing, resume, unlink, publish_key, crypto_erase, was_encrypted;
 	const char *confirm, *profile, *verify, *state, *certificate, *person;

@@ -169,6 +169,7 @@ static void walk_method(const struct walk *w, struct json_object *wipe)
 	section(w, "How", "方法");
 	pair(w, "method", "方法", word_of(w->s, schema_text(wipe, "method")));
 	member(w, wipe, "snapshot", "snapshot that was deleted", "所删除的快照");
+	member(w, wipe, "guest-free", "what the guest calls free, too", "包括客户机的空闲空间");
 	member(w, wipe, "profile", "profile", "方案");
 	list_member(w, wipe, "passes", "passes", "各遍图样");
 	pair(w, "verification", "验证", word_of(w->s, schema_text(wipe, "verification.mode")));

@@ -14,6 +14,7 @@
 #include "signals.h"
 #include "source.h"
 #include "ui.h"
+#include "wipe/guest.h"
 
 #define RUNS 256
 #define PIECE (UINT64_C(256) << 20)     /* of a run: what is overwritten between two proofs */
@@ -26,6 +27,8 @@ struct partial {
 	size_t *member_of;              /* of the image's files */
 	struct wipe_file *files;
 	struct wipe_window window, whole;       /* what is overwritten, and the whole sectors of it */
+	bool is_ciphered;               /* zeros are read through the image alone: `whole` is then ranges of the disk */
+	struct vd_error *e;
 };
 
 /* ---- the set ---------------------------------------------------------------------------------------------- */
@@ -48,8 +51,28 @@ static size_t *new_members(const struct vd_image *img)
 	return member_of;
 }
 
-int wipe_partial_find(const struct settings *s, const char *path, struct wipe_set *set, struct vd_error *e)
+/* What the guest's file systems say, before anything is asked of the user. */
+static int judge_guest(const struct settings *s, const char *path, struct wipe_run *run, struct vd_error *e)
 {
+	struct vd_image *img = NULL;
+	struct vd_info info;
+	int r = source_open(s, path, s->format, run->keys, &img, e);
+
+	if (r == 0)
+		r = source_info(img, &info, e);
+	if (r == 0 && info.backing_file)
+		wipe_set_note(&run->rec.set, "%s is left as it is, with what it has in the guest's free space", info.backing_file);
+	if (r == 0 && info.n_snapshots)
+		wipe_set_note(&run->rec.set, "%s: snapshots in it keep what they have in the guest's free space", path);
+	if (r == 0)
+		r = wipe_guest_free(img, &run->rec.set, NULL, NULL, e);
+	vd_image_abort(img);
+	return r;
+}
+
+int wipe_partial_find(const struct settings *s, const char *path, struct wipe_run *run, struct vd_error *e)
+{
+	struct wipe_set *set = &run->rec.set;
 	struct vd_image *img = NULL;
 	struct vd_info info;
 	size_t *member_of;
@@ -65,7 +88,7 @@ int wipe_partial_find(const struct settings *s, const char *path, struct wipe_se
 		snprintf(set->at[i].format, sizeof(set->at[i].format), "%s", info.format);
 	free(member_of);
 	vd_image_abort(img);
-	return r;
+	return r == 0 && s->wipe.guest_free ? judge_guest(s, path, run, e) : r;
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------------- */
@@ -113,6 +136,27 @@ static int note_extents(struct partial *p, size_t member, uint64_t off, uint64_t
 	return r;
 }
 
+/* Through the image, and from the device all the same: the cache was dropped. */
+static int read_back(struct partial *p, struct wipe_member *m, struct vd_error *e)
+{
+	static uint8_t block[65536], zeros[65536];
+	int r = 0;
+
+	for (size_t i = 0; i < p->whole.n && r == 0; i++) {
+		const struct wipe_extent *x = &p->whole.at[i];
+
+		for (uint64_t at = 0, n; at < x->len && r == 0; at += n) {
+			n = x->len - at < sizeof(block) ? x->len - at : sizeof(block);
+			r = vd_image_pread(p->img, block, n, x->off + at, e);
+			if (r == 0 && memcmp(block, zeros, n))
+				wipe_bad_add(&m->mismatch, x->off + at, n);
+			m->verified += n;
+		}
+	}
+	m->through_cache = true;
+	return r;
+}
+
 static int prove(struct partial *p, size_t member, struct vd_error *e)
 {
 	struct wipe_member *m = &p->run->rec.set.at[member];
@@ -128,8 +172,11 @@ static int prove(struct partial *p, size_t member, struct vd_error *e)
 	if (r == 0 && m->has_map)
 		r = wipe_window_moved(p->files[member].plain, &p->window, &moved, e);
 	m->moved += moved;
-	if (r == 0 && p->run->rec.plan.verify != WIPE_VERIFY_NONE)
-		r = wipe_work(&k, e);
+	if (r < 0 || p->run->rec.plan.verify == WIPE_VERIFY_NONE)
+		return r;
+	if (p->is_ciphered)
+		return read_back(p, m, e);
+	r = wipe_work(&k, e);
 	m->through_cache |= k.through_cache;
 	m->verified += k.bytes;
 	return r;
@@ -213,7 +260,7 @@ static int walk(struct partial *p, struct vd_error *e)
 
 /* ---- all of it -------------------------------------------------------------------------------------------- */
 
-static int open_all(const struct settings *s, struct partial *p, struct vd_error *e)
+static int open_all(const struct settings *s, struct partial *p, bool for_guest, struct vd_error *e)
 {
 	struct wipe_set *set = &p->run->rec.set;
 	struct settings scrubs = *s;
@@ -221,7 +268,10 @@ static int open_all(const struct settings *s, struct partial *p, struct vd_error
 
 	scrubs.scrub = true;
 	scrubs.snapshot = NULL;
-	r = source_open_whole(&scrubs, set->at[0].path, set->at[0].format, true, &p->img, e);
+	if (for_guest)
+		r = source_open_writable(&scrubs, set->at[0].path, set->at[0].format, p->run->keys, &p->img, e);
+	else
+		r = source_open_whole(&scrubs, set->at[0].path, set->at[0].format, true, &p->img, e);
 	if (r < 0)
 		return r;
 	p->member_of = new_members(p->img);
@@ -249,8 +299,100 @@ static int close_all(struct partial *p, int r, struct vd_error *e)
 		c = vd_image_close(p->img, r < 0 ? &ignored : e);
 	free(p->files);
 	free(p->member_of);
+	p->files = NULL;
+	p->member_of = NULL;
+	p->img = NULL;
 	return r < 0 ? r : c;
 }
+
+/* ---- what the guest calls free ------------------------------------------------------------------------------ */
+
+static int prove_batch(struct partial *p, size_t member, struct vd_error *e)
+{
+	int r = p->window.n || p->whole.n ? prove(p, member, e) : 0;
+
+	p->window.n = p->whole.n = 0;
+	p->window.bytes = p->whole.bytes = 0;
+	return r ? r : signals_check(e);
+}
+
+static size_t member_of_extent(const struct partial *p, const struct vd_extent *x)
+{
+	uint32_t i = 0, n = vd_host_file_count(p->img);
+
+	while (x->file && i < n && strcmp(vd_host_file_name(p->img, i), x->file))
+		i++;
+	return p->member_of[x->file && i < n ? i : 0];
+}
+
+/* Written as a guest writes: what a snapshot has of it stays the snapshot's. Where it lies in place, that is proven. */
+static int zero_extent(struct partial *p, const struct vd_extent *x, struct vd_error *e)
+{
+	static const uint8_t zeros[1 << 20];
+	size_t member = member_of_extent(p, x), n_whole = p->whole.n;
+	struct wipe_window part;
+	int r = 0;
+
+	wipe_window_init(&part);
+	if (x->flags & VD_EXTENT_HOST && !(x->flags & VD_EXTENT_PACKED))
+		r = note_extents(p, member, x->host_off, x->host_off + x->len, &part, e);
+	wipe_window_free(&part);
+	if (p->is_ciphered) {
+		p->whole.n = n_whole;
+		append(&p->whole, x->off, x->off + x->len, &(struct wipe_extent){ .off = x->off });
+	}
+	for (uint64_t at = 0, n; at < x->len && r == 0; at += n) {
+		n = x->len - at < sizeof(zeros) ? x->len - at : sizeof(zeros);
+		r = vd_image_pwrite(p->img, zeros, n, x->off + at, e);
+	}
+	if (r == 0)
+		p->run->rec.set.at[member].written += x->len;
+	if (r < 0 || (p->window.bytes < PIECE && p->window.n < WIPE_EXTENTS_MAX / 2 && p->whole.n < WIPE_EXTENTS_MAX / 2))
+		return r;
+	return prove_batch(p, member, e);
+}
+
+/* Of the image's own layer what has content: what it lacks is not given space, and a layer below is not its own. */
+static int zero_range(void *ctx, uint64_t off, uint64_t len)
+{
+	struct partial *p = ctx;
+	struct vd_extent runs[64];
+	uint64_t end = off + len;
+	size_t n = 0;
+	int r = 0;
+
+	while (off < end && r == 0) {
+		r = vd_image_extents(p->img, off, end - off, runs, sizeof(runs) / sizeof(runs[0]), &n, p->e);
+		for (size_t i = 0; i < n && r == 0; i++) {
+			off = runs[i].off + runs[i].len;
+			if (runs[i].flags & VD_EXTENT_DATA && !(runs[i].flags & VD_EXTENT_ZERO) && runs[i].depth == 0)
+				r = zero_extent(p, &runs[i], p->e);
+		}
+		if (r == 0 && !n)
+			break;
+	}
+	return r ? r : signals_check(p->e);
+}
+
+static int wipe_guest(const struct settings *s, struct partial *p, struct vd_error *e)
+{
+	struct vd_info info;
+	int r = open_all(s, p, true, e);
+
+	p->e = e;
+	if (r == 0)
+		r = source_info(p->img, &info, e);
+	if (r == 0) {
+		p->is_ciphered = info.encryption != VD_PLAIN;
+		r = wipe_guest_free(p->img, &p->run->rec.set, zero_range, p, e);
+	}
+	if (r == 0)
+		r = prove_batch(p, 0, e);
+	p->is_ciphered = false;
+	return close_all(p, r, e);
+}
+
+/* ---- all of it, once more ----------------------------------------------------------------------------------- */
 
 static int look_again(struct wipe_set *set, struct vd_error *e)
 {
@@ -272,8 +414,11 @@ static int look_again(struct wipe_set *set, struct vd_error *e)
 
 static int go(const struct settings *s, struct partial *p, struct vd_error *e)
 {
-	int r = open_all(s, p, e);
+	int r = s->wipe.guest_free ? wipe_guest(s, p, e) : 0;
 
+	if (r < 0)
+		return r;
+	r = open_all(s, p, false, e);
 	if (r == 0 && s->wipe.snapshot)
 		r = vd_snapshot_delete(p->img, s->wipe.snapshot, e);
 	if (r == 0)

@@ -7,7 +7,7 @@
 #include "wipe/run.h"
 
 /* The set becomes the files of the one image. Written to is nothing. */
-int wipe_partial_find(const struct settings *s, const char *path, struct wipe_set *set, struct vd_error *e);
+int wipe_partial_find(const struct settings *s, const char *path, struct wipe_run *run, struct vd_error *e);
 /* As wipe_run(), with zeros, and without a state: whoever kills it begins it anew. */
 int wipe_partial_run(const struct settings *s, struct wipe_run *run, struct vd_error *e);
 

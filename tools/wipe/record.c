@@ -175,6 +175,8 @@ static void put_members(struct json_object *to, const struct wipe_record *rec, b
 	}
 	if (rec->snapshot[0])
 		json_put_text(to, "snapshot", rec->snapshot);
+	if (rec->guest_free)
+		json_put_bool(to, "guest-free", true);
 	list = json_put_array(to, "set");
 
 	for (size_t i = 0; i < rec->set.n; i++) {

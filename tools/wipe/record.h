@@ -29,6 +29,7 @@ struct wipe_record {
 	struct wipe_plan plan;
 	bool publish_key, force;
 	struct wipe_paper paper;
+	bool guest_free;                /* what the guest calls free was overwritten, too */
 	char snapshot[128];             /* that was deleted, alone of its image; "" */
 	uint64_t resumed;               /* how often */
 	int64_t started, ended;         /* seconds since 1970 */

@@ -3,6 +3,7 @@
 #ifndef TOOLS_WIPE_RUN_H
 #define TOOLS_WIPE_RUN_H
 
+#include "secrets.h"
 #include "wipe/member.h"
 #include "wipe/record.h"
 
@@ -14,6 +15,7 @@ struct wipe_run {
 	bool unlinks;
 	unsigned depth;
 	uint64_t bytes_per_second;
+	struct keys *keys;              /* of the image whose guest's free space is wiped */
 	const struct vd_job *job;       /* progress, and whether to stop */
 };
 /*

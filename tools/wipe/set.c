@@ -171,8 +171,9 @@ void wipe_set_id(const struct wipe_set *set, char id[WIPE_ID_SIZE])
 	for (size_t i = 0; i < set->n; i++) {
 		const struct wipe_member *m = &set->at[i];
 		char text[160];
-		int n = snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64,
-				 m->dev, m->ino, m->size, m->allocated, m->born, m->changed);
+		/* Not its space on the disk: a file that was just written gets that when the system comes to it. */
+		int n = snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64, m->dev, m->ino, m->size,
+				 m->born, m->changed);
 
 		wipe_hash_add(h, m->path, strlen(m->path) + 1);
 		wipe_hash_add(h, text, (size_t)n + 1);

@@ -119,7 +119,9 @@ static int open_ext(const struct device *d, struct wire_opened *o, struct vd_err
 	if (ext2fs_has_feature_journal_dev(fs->super))
 		return fail(e, VD_EUNSUPPORTED, "this is the journal of a file system elsewhere");
 	o->block_size = fs->blocksize;
-	o->is_dirty = ext2fs_has_feature_journal_needs_recovery(fs->super);
+	/* Without a journal the state alone tells; and what is known to have errors is not what its bitmaps say. */
+	o->is_dirty = ext2fs_has_feature_journal_needs_recovery(fs->super) || !(fs->super->s_state & EXT2_VALID_FS) ||
+		      fs->super->s_state & EXT2_ERROR_FS;
 	return 0;
 }
 
