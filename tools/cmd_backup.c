@@ -48,6 +48,15 @@ static const struct opt changes_options[] = {
 };
 static const struct opt_group changes_group = { "What has changed since the last backup (otherwise told by what it left behind, else all is read)", changes_options };
 
+static const struct opt live_options[] = {
+	{ .name = "qmp", .kind = OPT_TEXT, .where = WHERE(backup.qmp), .arg = "SOCKET",
+	  .help = "qemu has IMAGE open, and takes commands here: its disk of one moment, while the machine runs" },
+	{ .name = "agent", .kind = OPT_TEXT, .where = WHERE(backup.agent), .arg = "SOCKET",
+	  .help = "socket of the guest's agent, which makes its file systems stand still for that moment" },
+	{ 0 },
+};
+static const struct opt_group live_group = { "A machine that runs", live_options };
+
 static const struct opt receipt_options[] = {
 	{ .name = "sign-key", .kind = OPT_TEXT, .where = WHERE(cert.sign_key), .arg = "KEY",
 	  .help = "sign the receipt in the ledger with this Ed25519 key of OpenSSH, or the agent's for a public one" },
@@ -56,7 +65,7 @@ static const struct opt receipt_options[] = {
 static const struct opt_group receipt_group = { "Receipt", receipt_options };
 
 static const struct opt_group *const groups[] = {
-	&opts_repo, &opts_repo_key, &opts_keys, &what_group, &changes_group, &receipt_group, &opts_format, &opts_header, &opts_backing, &opts_snapshot,
+	&opts_repo, &opts_repo_key, &opts_keys, &what_group, &changes_group, &live_group, &receipt_group, &opts_format, &opts_header, &opts_backing, &opts_snapshot,
 	&opts_sharing, &opts_job, &opts_output_form, &opts_speech, NULL,
 };
 
@@ -264,6 +273,10 @@ static int judge(const struct settings *s, struct vd_error *e)
 		return fail(e, VD_EARG, "more than %d images are not one backup", SNAPSHOT_PATHS_MAX);
 	if (s->backup.opaque && (s->backup.track || s->backup.bitmap || s->backup.changes || s->backup.nbd || s->backup.trusts_ctk))
 		return fail(e, VD_EARG, "--opaque knows nothing of what changed on the disk: it reads the files");
+	if (s->backup.agent && !s->backup.qmp)
+		return fail(e, VD_EARG, "--agent goes with --qmp: without a moment there is nothing to stand still for");
+	if (s->backup.qmp && (s->backup.opaque || s->n_operands != 1))
+		return fail(e, VD_EARG, "--qmp shows one disk by its content: one image, and not --opaque");
 	return 0;
 }
 

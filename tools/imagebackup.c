@@ -46,13 +46,13 @@ static bool find_base(struct backup_run *b, const char *absolute, const char *na
 
 static bool asks_for_changes(const struct imagebackup *im, const struct settings *s)
 {
-	return s->backup.bitmap || s->backup.changes || s->backup.nbd || s->backup.track || (!s->backup.scan && (im->mark[0] || s->backup.trusts_ctk));
+	return s->backup.bitmap || s->backup.changes || s->backup.nbd || s->backup.qmp || s->backup.track || (!s->backup.scan && (im->mark[0] || s->backup.trusts_ctk));
 }
 
 static void set_want(struct imagebackup *im, const struct settings *s, bool has_base)
 {
 	im->want = (struct changes_want){
-		.bitmap = s->backup.bitmap, .list = s->backup.changes, .nbd = s->backup.nbd, .is_automatic = !s->backup.scan,
+		.bitmap = s->backup.bitmap, .list = s->backup.changes, .nbd = s->backup.nbd, .qmp = s->backup.qmp, .agent = s->backup.agent, .is_automatic = !s->backup.scan,
 		.tracks = s->backup.track, .trusts_ctk = s->backup.trusts_ctk, .mark = has_base ? im->mark : NULL,
 	};
 }
@@ -175,7 +175,7 @@ static int take_content(struct backup_run *b, struct imagebackup *im, const char
 	struct disk_base base = { 0 };
 	bool has_base = find_base(b, operand, im->name, &base), knows = false;
 	struct vd_image *img = NULL;
-	int r = source_open(b->s, path, b->s->format, b->keys, &img, e);
+	int r = b->s->backup.qmp ? 0 : source_open(b->s, path, b->s->format, b->keys, &img, e);
 
 	if (has_base)
 		snprintf(im->mark, sizeof(im->mark), "%s", base.facts.mark);
@@ -186,7 +186,7 @@ static int take_content(struct backup_run *b, struct imagebackup *im, const char
 		img = NULL;
 		r = begin_changes(b, im, path, e);
 		if (r == 0)
-			r = source_open(b->s, path, b->s->format, b->keys, &img, e);
+			r = source_open(b->s, changes_path(im->changes), b->s->backup.qmp ? NULL : b->s->format, b->keys, &img, e);
 		if (r == 0)
 			r = look_at_changes(im, img, &knows, e);
 	}

@@ -98,6 +98,7 @@ struct backup_settings {
 	bool all_locks;                 /* repo unlock */
 	bool opaque, scan, track, trusts_ctk;
 	const char *bitmap, *changes, *nbd, *host;
+	const char *qmp, *agent;        /* of a machine that runs on the image */
 	struct texts tags;
 	bool only_differing;
 	const char *path;               /* of a file in a snapshot */

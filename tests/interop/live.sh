@@ -160,4 +160,22 @@ perl -e 'local $/; exit(<> =~ /w{512}/ ? 1 : 0)' fleece.copy; claim "in which no
 wait $backup; printf 'read -P 119 1M 1M\n' > enc.io; qemu_io -f raw enc.raw < enc.io; claim "what is shown is the disk of the moment, opened"
 stop_machine
 
+# The verb, from end to end.
+printf 'repository secret\n' > pw
+"$VDISK" repo init -q --repo r --passphrase-file pw 2> log || cat log >&2
+start_machine file=d.qcow2,format=qcow2
+start_agent well
+check "a backup of a running machine" "$VDISK" backup --repo r --repo-passphrase-file pw --track --qmp qmp.sock --agent agent.sock d.qcow2
+[ "$(tr '\n' ' ' < agent.log)" = "guest-sync guest-fsfreeze-freeze guest-fsfreeze-thaw " ]; claim "froze the guest, and thawed it"
+io 'write -P 33 11M 64k'
+check "the next one" "$VDISK" backup --repo r --repo-passphrase-file pw --track --qmp qmp.sock d.qcow2
+grep -q 'NBD bitmap' "$stdout" "$stderr"; claim "goes by the bitmap"
+nothing_is_left; claim "and leaves nothing in qemu"
+check_fails 64 "an agent without a machine" "$VDISK" backup --repo r --repo-passphrase-file pw --agent agent.sock d.qcow2
+stop_machine
+check "restored" "$VDISK" restore -q --repo r --passphrase-file pw latest back.raw
+qemu-img compare -q -f raw -F qcow2 back.raw d.qcow2; claim "is the disk"
+check "a backup when it has stopped" "$VDISK" backup --repo r --repo-passphrase-file pw --track d.qcow2
+grep -q 'qcow2 bitmap' "$stdout" "$stderr"; claim "goes by the same bitmap"
+
 done_testing
