@@ -164,6 +164,10 @@ TOOL_TESTS := tests/unit/test_opts \
 $(patsubst %,$(B)/%.o,$(TOOL_TESTS)): INC = -Ilibvdisk/include -Itools -I.
 $(addprefix $(B)/,$(TOOL_TESTS)): $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
 $(addprefix $(B)/,$(TOOL_TESTS)): TEST_LIBS += $(TOOL_LIBS)
+# So is the view of files, by a program that shows what it sees.
+VIEW_OBJ := $(call obj,$(wildcard tools/fsview/*.c) tools/fail.c tools/signals.c)
+$(B)/tests/interop/fsview.o: INC = -Ilibvdisk/include -Itools
+$(B)/tests/interop/fsview: $(VIEW_OBJ)
 $(B)/tests/unit/test_sandbox.o: INC = -Ilibvdisk/include -Itools -I.
 $(B)/tests/unit/test_sandbox: $(call obj,tools/fsview/reader/sandbox.c tools/fail.c)
 $(B)/tests/unit/test_sandbox: TEST_LIBS += -lseccomp
@@ -272,7 +276,7 @@ DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev 
         mandoc python3 git openssh-client procps restic \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc \
-        libext2fs-dev ntfs-3g-dev libseccomp-dev ntfs-3g lvm2 fdisk
+        libext2fs-dev ntfs-3g-dev libseccomp-dev ntfs-3g lvm2 fdisk dosfstools mtools libcap2-bin
 deps:
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed" {print $$1}' > $(B).deps-have; \
 	   for p in $(DEPS); do grep -qx "$$p" $(B).deps-have || echo $$p; done; rm -f $(B).deps-have); \

@@ -194,11 +194,14 @@ static void mount_by_fstab(struct fsview *v)
 static void mount_rest(struct fsview *v)
 {
 	for (size_t i = 0; i < v->n_volumes; i++) {
+		const struct fsview_mount *system;
+		const char *below;
 		char at[64];
 
 		if (!v->volumes[i].is_readable || is_mounted(v, i))
 			continue;
-		if (has(v, i, "EFI") && !fsview_mount_of(v, "/boot/efi", &(const char *){ NULL })->path[0]) {
+		system = fsview_mount_of(v, "/boot/efi", &below);
+		if (v->volumes[i].fs == FSVIEW_FS_FAT && system && *below && has(v, i, "EFI")) {
 			fsview_add_mount(v, "/boot/efi", i);
 			continue;
 		}

@@ -255,6 +255,8 @@ static int ask(struct ask *a, struct wire *w, const char *text, struct vd_error 
 	char said[1024];
 	int r;
 
+	if (a->r->pid == 0)
+		return fail(e, VD_EUNSUPPORTED, "%s: nothing here reads it", a->where);
 	if (a->r->pid < 0)
 		return fail(e, VD_EFAILED, "%s: the reader of file systems was stopped", a->where);
 	if (send_to(a->r, w, text) < 0)
@@ -290,6 +292,15 @@ static int nonsense(struct ask *a, struct vd_error *e)
 
 /* ---- files ------------------------------------------------------------------------------------------------ */
 
+/* Texts of the reader end, and hold nothing that a terminal obeys. */
+static void tame(char *text, size_t size)
+{
+	text[size - 1] = '\0';
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+}
+
 static struct ask of_volume(void *ctx, size_t volume)
 {
 	struct native *n = ctx;
@@ -314,6 +325,9 @@ static int open_reader(struct ask *a, struct fsview_volume *v, struct vd_error *
 		stop(a->r);
 		return r;
 	}
+	tame(o.label, sizeof(o.label));
+	if (o.label[0])
+		snprintf(v->label, sizeof(v->label), "%s", o.label);
 	v->block_size = o.block_size;
 	v->is_dirty = o.is_dirty;
 	v->is_readable = true;
@@ -593,15 +607,6 @@ static const struct fsview_backend native_backend = {
 };
 
 /* ---- opening ---------------------------------------------------------------------------------------------- */
-
-/* Texts of the reader end, and hold nothing that a terminal obeys. */
-static void tame(char *text, size_t size)
-{
-	text[size - 1] = '\0';
-	for (; *text; text++)
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = '?';
-}
 
 static void tame_volume(struct wire_volume *w)
 {

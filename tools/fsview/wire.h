@@ -51,7 +51,7 @@ struct wire_volume {
 struct wire_opened {
 	uint32_t block_size;
 	bool is_dirty;
-	char label[64], uuid[40];
+	char label[64];         /* "": what probe.c found stands */
 };
 struct wire_entry {
 	struct fsview_stat st;

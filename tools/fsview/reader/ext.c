@@ -147,7 +147,7 @@ static bool has_xattrs(const union inode *n)
 
 	if (ext2fs_file_acl_block(fs, &n->small))
 		return true;
-	return size > 128 && at + 4 <= size && at + 4 <= INODE_MAX && le32(n->bytes + at) == EXT2_EXT_ATTR_MAGIC;
+	return size > 128 && at + 4 <= size && at + 4 <= INODE_MAX && read_le32(n->bytes + at) == EXT2_EXT_ATTR_MAGIC;
 }
 
 static void take_stat(ext2_ino_t ino, const union inode *n, struct fsview_stat *st)

@@ -32,8 +32,8 @@ static char *read_text(const struct device *d, uint64_t area, uint64_t size, str
 
 	if (device_read(d, h, sizeof(h), area, e) < 0 || memcmp(h + 4, " LVM2 x[5A%r0N*>", 16) != 0)
 		return NULL;
-	off = le64(h + 40);
-	len = le64(h + 48);
+	off = read_le64(h + 40);
+	len = read_le64(h + 48);
 	if (!off || !len || len > TEXT_MAX || size < 1024 || off >= size || len > size - 512)
 		return NULL;
 	text = calloc(1, (size_t)len + 1);
@@ -59,7 +59,7 @@ int lvm_add(const struct device *d, uint64_t disk_off, struct vd_error *e)
 	for (size_t i = 0; r == 0 && i < sizeof(b) && !label; i += 512)
 		if (!memcmp(b + i, "LABELONE", 8) && !memcmp(b + i + 24, "LVM2 001", 8))
 			label = b + i;
-	at = label ? le32(label + 20) : 0;
+	at = label ? read_le32(label + 20) : 0;
 	if (!label || n_pvs == PVS_MAX || at < 32 || (size_t)(label - b) + at + 40 > sizeof(b))
 		return 0;
 	p = label + at;
@@ -69,9 +69,9 @@ int lvm_add(const struct device *d, uint64_t disk_off, struct vd_error *e)
 	p += 40;
 	/* Data areas, then metadata areas, each list with zeros at its end. */
 	for (int list = 0; list < 2; list++) {
-		while (p + 16 <= b + sizeof(b) && le64(p)) {
+		while (p + 16 <= b + sizeof(b) && read_le64(p)) {
 			if (list && !texts[n_pvs])
-				texts[n_pvs] = read_text(d, le64(p), le64(p + 8), e);
+				texts[n_pvs] = read_text(d, read_le64(p), read_le64(p + 8), e);
 			p += 16;
 		}
 		p += 16;

@@ -193,7 +193,7 @@ bool answer_deleted(const struct wire_deleted *d, const char *name)
 static int open_volume(struct request *r, struct vd_error *e)
 {
 	static const struct filesystem *const known[FSVIEW_N_FS] = {
-		[FSVIEW_FS_EXT] = &filesystem_ext,
+		[FSVIEW_FS_EXT] = &filesystem_ext, [FSVIEW_FS_NTFS] = &filesystem_ntfs, [FSVIEW_FS_FAT] = &filesystem_fat,
 	};
 	struct wire_opened *o = answer_room(sizeof(*o));
 	int code;

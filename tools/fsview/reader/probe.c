@@ -32,10 +32,10 @@ static const struct sign signs[] = {
 
 static bool is_fat(const uint8_t *b)
 {
-	uint16_t sector = le16(b + 11);
+	uint16_t sector = read_le16(b + 11);
 
 	return b[510] == 0x55 && b[511] == 0xaa && (b[0] == 0xeb || b[0] == 0xe9) && sector >= 512 && sector <= 4096 &&
-	       !(sector & (sector - 1)) && b[13] && !(b[13] & (b[13] - 1)) && (b[16] == 1 || b[16] == 2) && le16(b + 14);
+	       !(sector & (sector - 1)) && b[13] && !(b[13] & (b[13] - 1)) && (b[16] == 1 || b[16] == 2) && read_le16(b + 14);
 }
 
 static void copy_label(char *to, size_t size, const uint8_t *from, size_t len)
@@ -75,12 +75,12 @@ static void take_names(const uint8_t *b, struct fsview_volume *v)
 		copy_label(v->uuid, sizeof(v->uuid), b + 168, 36);
 		break;
 	case FSVIEW_FS_NTFS:
-		snprintf(v->uuid, sizeof(v->uuid), "%08X%08X", le32(b + 76), le32(b + 72));
+		snprintf(v->uuid, sizeof(v->uuid), "%08X%08X", read_le32(b + 76), read_le32(b + 72));
 		break;
 	case FSVIEW_FS_FAT: {
-		size_t at = le16(b + 22) ? 39 : 67;     /* FAT32 has no 16-bit size of its tables */
+		size_t at = read_le16(b + 22) ? 39 : 67;     /* FAT32 has no 16-bit size of its tables */
 
-		snprintf(v->uuid, sizeof(v->uuid), "%04X-%04X", le16(b + at + 2), le16(b + at));
+		snprintf(v->uuid, sizeof(v->uuid), "%04X-%04X", read_le16(b + at + 2), read_le16(b + at));
 		copy_label(v->label, sizeof(v->label), b + at + 4, 11);
 		break;
 	}

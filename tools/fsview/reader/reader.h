@@ -56,19 +56,19 @@ int lvm_add(const struct device *pv, uint64_t disk_off, struct vd_error *e);
 int lvm_answer(struct vd_error *e);
 int probe(const struct device *d, struct fsview_volume *v, struct vd_error *e);
 
-static inline uint16_t le16(const void *p)
+static inline uint16_t read_le16(const void *p)
 {
 	const uint8_t *b = p;
 
 	return (uint16_t)(b[0] | b[1] << 8);
 }
-static inline uint32_t le32(const void *p)
+static inline uint32_t read_le32(const void *p)
 {
-	return le16(p) | (uint32_t)le16((const uint8_t *)p + 2) << 16;
+	return read_le16(p) | (uint32_t)read_le16((const uint8_t *)p + 2) << 16;
 }
-static inline uint64_t le64(const void *p)
+static inline uint64_t read_le64(const void *p)
 {
-	return le32(p) | (uint64_t)le32((const uint8_t *)p + 4) << 32;
+	return read_le32(p) | (uint64_t)read_le32((const uint8_t *)p + 4) << 32;
 }
 void uuid_text(char out[40], const uint8_t *b, bool is_guid);
 

@@ -72,7 +72,7 @@ static void name_text(char *out, size_t size, const uint8_t *p, size_t units)
 	size_t n = 0;
 
 	for (size_t i = 0; i < units && n + 4 < size; i++) {
-		uint16_t c = le16(p + 2 * i);
+		uint16_t c = read_le16(p + 2 * i);
 
 		if (!c)
 			break;
@@ -95,20 +95,20 @@ static void name_text(char *out, size_t size, const uint8_t *p, size_t units)
 static bool is_gpt_header(const uint8_t *h, size_t sector)
 {
 	uint8_t copy[SECTOR];
-	uint32_t size = le32(h + 12);
+	uint32_t size = read_le32(h + 12);
 
 	if (memcmp(h, "EFI PART", 8) != 0 || size < 92 || size > SECTOR || size > sector)
 		return false;
 	memcpy(copy, h, size);
 	memset(copy + 16, 0, 4);
-	return crc32_of(copy, size, 0) == le32(h + 16);
+	return crc32_of(copy, size, 0) == read_le32(h + 16);
 }
 
 static int read_gpt_entries(const struct device *d, struct table *t, const uint8_t *h, size_t sector, struct vd_error *e)
 {
 	static const uint8_t unused[16];
-	uint64_t lba = le64(h + 72);
-	uint32_t n = le32(h + 80), size = le32(h + 84), crc = 0;
+	uint64_t lba = read_le64(h + 72);
+	uint32_t n = read_le32(h + 80), size = read_le32(h + 84), crc = 0;
 	uint8_t entry[4096];
 
 	if (size < 128 || size > sizeof(entry) || size & (size - 1) || n > GPT_ENTRIES_MAX || lba > d->size / sector)
@@ -121,8 +121,8 @@ static int read_gpt_entries(const struct device *d, struct table *t, const uint8
 		if (r < 0)
 			return r;
 		crc = crc32_of(entry, size, crc);
-		first = le64(entry + 32);
-		last = le64(entry + 40);
+		first = read_le64(entry + 32);
+		last = read_le64(entry + 40);
 		if (!memcmp(entry, unused, 16))
 			continue;
 		uuid_text(p.type, entry, true);
@@ -133,7 +133,7 @@ static int read_gpt_entries(const struct device *d, struct table *t, const uint8
 		else
 			add(t, first * sector, (last - first + 1) * sector, i + 1, &p);
 	}
-	if (crc != le32(h + 88))
+	if (crc != read_le32(h + 88))
 		snprintf(t->why, sizeof(t->why), "the checksum of the GPT's entries does not hold");
 	if (lba * sector + (uint64_t)n * size > t->head)
 		t->head = lba * sector + (uint64_t)n * size;
@@ -143,7 +143,7 @@ static int read_gpt_entries(const struct device *d, struct table *t, const uint8
 /* Where the second header and its entries lie, which is not the end of a disk that was grown. */
 static struct fsview_range backup_of(const struct device *d, const uint8_t *h, size_t sector, uint64_t place)
 {
-	uint64_t lba = place > sector ? place / sector : le64(h + 32), len = (uint64_t)le32(h + 80) * le32(h + 84);
+	uint64_t lba = place > sector ? place / sector : read_le64(h + 32), len = (uint64_t)read_le32(h + 80) * read_le32(h + 84);
 
 	len = (len + sector - 1) / sector * sector;
 	if (len > (uint64_t)GPT_ENTRIES_MAX * 4096 || lba >= d->size / sector || lba * sector < len)
@@ -193,7 +193,7 @@ static void add_mbr(struct table *t, const uint8_t *entry, uint64_t base, uint32
 	struct part p = { 0 };
 
 	snprintf(p.type, sizeof(p.type), "0x%02x", entry[4]);
-	add(t, base + (uint64_t)le32(entry + 8) * SECTOR, (uint64_t)le32(entry + 12) * SECTOR, number, &p);
+	add(t, base + (uint64_t)read_le32(entry + 8) * SECTOR, (uint64_t)read_le32(entry + 12) * SECTOR, number, &p);
 }
 
 /* The chain of tables in an extended partition. */
@@ -215,7 +215,7 @@ static int read_extended(const struct device *d, struct table *t, uint64_t start
 			add_mbr(t, b + 446, at, 5 + i);
 		if (!is_extended(b[462 + 4]))
 			return 0;
-		at = start + (uint64_t)le32(b + 462 + 8) * SECTOR;
+		at = start + (uint64_t)read_le32(b + 462 + 8) * SECTOR;
 	}
 	snprintf(t->why, sizeof(t->why), "the chain of logical partitions has no end");
 	return 0;
@@ -233,7 +233,7 @@ static bool is_mbr(const uint8_t *b, uint64_t disk_size)
 			return false;
 		if (!entry[4])
 			continue;
-		if (!le32(entry + 12) || (uint64_t)le32(entry + 8) * SECTOR >= disk_size)
+		if (!read_le32(entry + 12) || (uint64_t)read_le32(entry + 8) * SECTOR >= disk_size)
 			return false;
 		any = true;
 	}
@@ -249,7 +249,7 @@ static int read_mbr(const struct device *d, struct table *t, const uint8_t *b, s
 		const uint8_t *entry = b + 446 + 16 * i;
 
 		if (is_extended(entry[4]))
-			r = read_extended(d, t, (uint64_t)le32(entry + 8) * SECTOR, e);
+			r = read_extended(d, t, (uint64_t)read_le32(entry + 8) * SECTOR, e);
 		else if (entry[4])
 			add_mbr(t, entry, 0, i + 1);
 	}
