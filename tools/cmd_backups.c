@@ -36,6 +36,8 @@ static const struct opt forget_options[] = {
 	KEEP(monthly, "of N months"),
 	KEEP(yearly, "of N years"),
 	{ .name = "dry-run", .letter = 'n', .kind = OPT_FLAG, .where = WHERE(backup.dry_run), .help = "only tell what would be forgotten" },
+	{ .name = "sign-key", .kind = OPT_TEXT, .where = WHERE(cert.sign_key), .arg = "KEY",
+	  .help = "sign what is written into the ledger with this Ed25519 key of OpenSSH, or the agent's for a public one" },
 	{ 0 },
 };
 static const struct opt_group forget_group = { "Forget", forget_options };
@@ -58,6 +60,7 @@ struct request {
 	struct snapshots all;           /* those that --host and --tag let through */
 	const char *const *names;       /* operands behind the act */
 	size_t n_names;
+	struct signer signer;           /* where --sign-key is given */
 };
 
 /* ---- which ---------------------------------------------------------------------------------------------- */
@@ -282,16 +285,29 @@ static const char *text_of(struct json_object *body, const char *key)
 	return json_object_object_get_ex(body, key, &x) && json_object_is_type(x, json_type_string) ? json_object_get_string(x) : "";
 }
 
+static bool is_in(struct json_object *list, const char *name)
+{
+	for (size_t i = 0; list && json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
+		const char *text = json_object_get_string(json_object_array_get_idx(list, i));
+
+		if (text && !strcmp(text, name))
+			return true;
+	}
+	return false;
+}
+
+/* A drill proves one snapshot, verify all that it names. */
 static int note_proof(void *ctx, const struct book_line *line)
 {
 	struct proof *p = ctx;
-	struct json_object *passed = NULL;
+	struct json_object *passed = NULL, *proven = NULL;
 
 	if ((strcmp(line->kind, "verify") != 0 && strcmp(line->kind, "drill") != 0) || !json_object_object_get_ex(line->body, "passed", &passed) ||
 	    !json_object_get_boolean(passed) || strcmp(text_of(line->body, "repository"), repo_id(p->q->r.repo)) != 0)
 		return 0;
+	json_object_object_get_ex(line->body, "proven", &proven);
 	for (size_t i = 0; i < p->q->all.n; i++)
-		if (!strcmp(text_of(line->body, "snapshot"), p->q->all.at[i].name))
+		if (!strcmp(text_of(line->body, "snapshot"), p->q->all.at[i].name) || is_in(proven, p->q->all.at[i].name))
 			p->is_proven[i] = true;
 	return 0;
 }
@@ -357,10 +373,35 @@ static int forget_by_policy(const struct request *q, bool *goes, struct vd_error
 	return fail_hint(e, VD_EARG, "name snapshots, or say --keep-last, --keep-daily ...");
 }
 
+/* Written down before it is done, so that nobody who looks later takes it for a loss. */
+static int give_receipt(const struct request *q, const bool *goes, struct vd_error *e)
+{
+	struct json_object *body = json_new(), *list;
+	struct book *book = NULL;
+	bool off = false;
+	int r = ledger_open(&book, e);
+
+	json_put_text(body, "repository", repo_id(q->r.repo));
+	json_put_text(body, "where", q->s->backup.repo);
+	list = json_put_array(body, "snapshots");
+	for (size_t i = 0; i < q->all.n; i++)
+		if (goes[i])
+			json_add(list, json_text(q->all.at[i].name));
+	if (r == 0)
+		r = ledger_is_off(book, &off, e);
+	if (r == 0 && !off && json_object_array_length(list))
+		r = book_append(book, "forget", body, q->s->cert.sign_key ? &q->signer : NULL, NULL, e);
+	book_close(book);
+	json_object_put(body);
+	return r;
+}
+
 static int remove_those(struct request *q, const bool *goes, struct vd_error *e)
 {
 	int r = repo_still_locked(q->r.repo, e);
 
+	if (r == 0)
+		r = give_receipt(q, goes, e);
 	for (size_t i = 0; i < q->all.n && r == 0; i++) {
 		if (goes[i])
 			r = store_remove(repo_store(q->r.repo), STORE_SNAPSHOT, q->all.at[i].name, e);
@@ -428,11 +469,16 @@ static int forget(struct request *q, struct vd_error *e)
 
 	if (r < 0)
 		return r;
+	if (q->s->cert.sign_key)
+		r = signer_open(q->s->cert.sign_key, &q->signer, e);
 	goes = calloc(q->all.n + 1, sizeof(*goes));
 	is_proven = calloc(q->all.n + 1, sizeof(*is_proven));
 	if (!goes || !is_proven)
 		ui_out_of_memory();
-	r = choose_and_forget(q, goes, is_proven, e);
+	if (r == 0)
+		r = choose_and_forget(q, goes, is_proven, e);
+	if (q->s->cert.sign_key)
+		signer_close(&q->signer);
 	free(goes);
 	free(is_proven);
 	return r;

@@ -44,6 +44,7 @@ static const struct verb *const verbs[] = {
 	&verb_backup,
 	&verb_restore,
 	&verb_backups,
+	&verb_verify,
 	&verb_wipe,
 	&verb_cert,
 	&verb_ledger,

@@ -56,13 +56,18 @@ static int open_asking(const struct settings *s, struct repository *r, struct vd
 	return c;
 }
 
-int repository_open(const struct settings *s, enum repository_lock lock, struct repository *r, struct vd_error *e)
+int repository_open_store(const struct settings *s, struct repository *r, struct vd_error *e)
 {
 	struct store_access access = access_of(s);
 	int c = judge(s, e);
 
-	if (c == 0)
-		c = store_open(s->backup.repo, &access, &r->store, e);
+	return c < 0 ? c : store_open(s->backup.repo, &access, &r->store, e);
+}
+
+int repository_open(const struct settings *s, enum repository_lock lock, struct repository *r, struct vd_error *e)
+{
+	int c = repository_open_store(s, r, e);
+
 	if (c == 0)
 		c = fetch_keys(s, &r->keys, e);
 	if (c == 0)

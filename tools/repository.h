@@ -15,6 +15,8 @@ struct repository {
 enum repository_lock { REPOSITORY_UNLOCKED, REPOSITORY_SHARED, REPOSITORY_EXCLUSIVE };
 /* --repo is needed. Locked as asked, the index not read yet. */
 int repository_open(const struct settings *s, enum repository_lock lock, struct repository *r, struct vd_error *e);
+/* Only the store: what needs no key. */
+int repository_open_store(const struct settings *s, struct repository *r, struct vd_error *e);
 /* A new one. */
 int repository_create(const struct settings *s, struct repository *r, struct vd_error *e);
 /* However far it came; a zeroed struct is fine. */

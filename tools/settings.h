@@ -118,6 +118,13 @@ struct scan_settings {
 	int fail_on;                    /* enum scan_severity; 0: medium */
 };
 
+/* verify */
+struct verify_settings {
+	int level;                      /* enum verify_level + 1 */
+	bool keyless, repair;
+	const char *budget, *source, *quarantine;
+};
+
 struct settings {
 	const char *operands[OPERANDS_MAX];
 	size_t n_operands;
@@ -166,6 +173,7 @@ struct settings {
 	struct serve_settings serve;
 	struct backup_settings backup;
 	struct ledger_settings ledger;
+	struct verify_settings verify;
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */

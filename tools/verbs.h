@@ -30,6 +30,7 @@ extern const struct verb verb_check;
 extern const struct verb verb_serve;
 extern const struct verb verb_mount;
 extern const struct verb verb_unmount;
+extern const struct verb verb_verify;
 extern const struct verb verb_wipe;
 extern const struct verb verb_cert;
 extern const struct verb verb_scan;

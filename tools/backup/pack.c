@@ -16,6 +16,7 @@
 #define ENTRY_RAW (1 + 4 + ID_SIZE)
 #define ENTRY_PACKED (ENTRY_RAW + 4)
 #define HEADER_MAX (64u << 20)
+#define TAIL_SIZE 4             /* the header's length */
 #define STORES_MAX 16
 
 struct pack {
@@ -342,23 +343,55 @@ static int read_entries(const char *name, const uint8_t *at, size_t left, uint64
 	return fail(e, VD_ECORRUPT, "pack %.8s: its header contradicts itself", name);
 }
 
+static int judge_size(const char *name, uint64_t size, struct vd_error *e)
+{
+	if (size >= SEAL_OVERHEAD + TAIL_SIZE && size <= UINT32_MAX)
+		return 0;
+	return fail(e, VD_ECORRUPT, "pack %.8s: %llu bytes are no pack", name, (unsigned long long)size);
+}
+
+static int judge_tail(const char *name, uint64_t size, const uint8_t tail[TAIL_SIZE], uint32_t *len, struct vd_error *e)
+{
+	*len = get_u32(tail);
+	if (*len >= SEAL_OVERHEAD && *len <= HEADER_MAX && *len <= size - TAIL_SIZE)
+		return 0;
+	return fail(e, VD_ECORRUPT, "pack %.8s: its header would have %u bytes", name, *len);
+}
+
+/* `header`: as it lies there. */
+static int open_entries(struct bench *w, const char *name, uint8_t *header, uint32_t len, uint64_t body, struct blob **blobs, size_t *n,
+			struct vd_error *e)
+{
+	int r = unseal(bench_sealer(w), header, len, header + 16, e);
+
+	if (r < 0)
+		return fail(e, r, "pack %.8s: its header does not hold", name);
+	return read_entries(name, header + 16, len - SEAL_OVERHEAD, body, blobs, n, e);
+}
+
 int pack_read_header(struct store *store, struct bench *w, const char *name, uint64_t size, struct blob **blobs, size_t *n, struct vd_error *e)
 {
-	uint8_t tail[4], *header;
+	uint8_t tail[TAIL_SIZE], *header;
 	uint32_t len;
-	int r;
+	int r = judge_size(name, size, e);
 
-	if (size < SEAL_OVERHEAD + sizeof(tail) || size > UINT32_MAX)
-		return fail(e, VD_ECORRUPT, "pack %.8s: %llu bytes are no pack", name, (unsigned long long)size);
-	r = store_get(store, STORE_PACK, name, size - sizeof(tail), tail, sizeof(tail), e);
+	if (r == 0)
+		r = store_get(store, STORE_PACK, name, size - TAIL_SIZE, tail, TAIL_SIZE, e);
+	if (r == 0)
+		r = judge_tail(name, size, tail, &len, e);
 	if (r < 0)
 		return r;
-	len = get_u32(tail);
-	if (len < SEAL_OVERHEAD || len > HEADER_MAX || len > size - sizeof(tail))
-		return fail(e, VD_ECORRUPT, "pack %.8s: its header would have %u bytes", name, len);
 	header = bench_room(w, len);
-	r = store_get(store, STORE_PACK, name, size - sizeof(tail) - len, header, len, e);
+	r = store_get(store, STORE_PACK, name, size - TAIL_SIZE - len, header, len, e);
+	return r < 0 ? r : open_entries(w, name, header, len, size - TAIL_SIZE - len, blobs, n, e);
+}
+
+int pack_open_header(struct bench *w, const char *name, uint8_t *pack, uint64_t size, struct blob **blobs, size_t *n, struct vd_error *e)
+{
+	uint32_t len;
+	int r = judge_size(name, size, e);
+
 	if (r == 0)
-		r = unseal(bench_sealer(w), header, len, header + 16, e);
-	return r < 0 ? r : read_entries(name, header + 16, len - SEAL_OVERHEAD, size - sizeof(tail) - len, blobs, n, e);
+		r = judge_tail(name, size, pack + size - TAIL_SIZE, &len, e);
+	return r < 0 ? r : open_entries(w, name, pack + size - TAIL_SIZE - len, len, size - TAIL_SIZE - len, blobs, n, e);
 }

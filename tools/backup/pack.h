@@ -32,5 +32,7 @@ void packer_free(struct packer *p);
 
 /* The blobs of a pack by its own header: *blobs is malloc'ed. VD_ECORRUPT, VD_EAUTH: it is not one, or not of this repository. */
 int pack_read_header(struct store *store, struct bench *w, const char *name, uint64_t size, struct blob **blobs, size_t *n, struct vd_error *e);
+/* The same of a pack that is in memory; its header is unsealed in place. */
+int pack_open_header(struct bench *w, const char *name, uint8_t *pack, uint64_t size, struct blob **blobs, size_t *n, struct vd_error *e);
 
 #endif

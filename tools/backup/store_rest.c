@@ -303,7 +303,7 @@ static int judge_status(const struct rest *r, const struct request *q, struct vd
 		return judge_success(r, q, e);
 	case 401: case 403:
 		fail_answer(r, q, VD_EACCESS, "the server does not allow it", e);
-		return r->credentials ? VD_EACCESS : fail_hint(e, VD_EACCESS, "user and password come from a file: --repo-credentials");
+		return r->credentials ? VD_EACCESS : fail_hint(e, VD_EACCESS, "user and password come from a file: --rest-credentials");
 	case 404:
 		return fail_answer(r, q, VD_ENOENT, "the server does not have it", e);
 	case 413: case 507:
@@ -560,7 +560,7 @@ static int read_address(struct rest *r, const char *text, struct vd_error *e)
 	else if (!curl_url_get(url, CURLUPART_USER, &more, 0) || !curl_url_get(url, CURLUPART_PASSWORD, &more, 0)) {
 		/* Not with its name: there is a password in it. */
 		fail(e, VD_EARG, "the address of the repository holds a user or a password, which every user of this machine can see");
-		result = fail_hint(e, VD_EARG, "put them into a file: --repo-credentials");
+		result = fail_hint(e, VD_EARG, "put them into a file: --rest-credentials");
 	} else if (!curl_url_get(url, CURLUPART_QUERY, &more, 0) || !curl_url_get(url, CURLUPART_FRAGMENT, &more, 0))
 		result = fail(e, VD_EARG, "%s: the address of a repository has no '?' or '#'", r->store.where);
 	if (result == 0) {
