@@ -33,7 +33,7 @@ bool output_is_device(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+	return vd_name_is_address(path) || (stat(path, &st) == 0 && S_ISBLK(st.st_mode));
 }
 
 int output_judge(const struct settings *s, const char *path, struct vd_error *e)
@@ -41,12 +41,13 @@ int output_judge(const struct settings *s, const char *path, struct vd_error *e)
 	char question[PATH_MAX + 64];
 	struct stat st;
 
-	if (stat(path, &st) < 0)
-		return errno == ENOENT ? 0 : fail_errno(e, errno, "%s", path);
-	if (S_ISBLK(st.st_mode)) {
-		snprintf(question, sizeof(question), "all that is on the block device %s will be overwritten", path);
+	if (output_is_device(path)) {
+		snprintf(question, sizeof(question), "all that is on the %s %s will be overwritten",
+			 vd_name_is_address(path) ? "server's disk" : "block device", path);
 		return ui_confirm(s->yes, question, e);
 	}
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? 0 : fail_errno(e, errno, "%s", path);
 	if (S_ISDIR(st.st_mode))
 		return fail(e, VD_EEXIST, "%s: is a folder", path);
 	if (!S_ISREG(st.st_mode) || s->force)
@@ -59,6 +60,8 @@ static bool is_same(const char *a, const char *b)
 {
 	struct stat x, y;
 
+	if (vd_name_is_address(a))
+		return !strcmp(a, b);
 	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 

@@ -293,6 +293,11 @@ int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const
 	return vd_image_open_below(host ? host : vd_host_os(), format, path, &o, NULL, out, e);
 }
 
+VD_PUBLIC bool vd_name_is_address(const char *name)
+{
+	return vd_nbd_is_name(name);
+}
+
 VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e)
 {
 	return vd_image_open_on(NULL, NULL, path, opts, out, e);

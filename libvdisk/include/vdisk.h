@@ -236,8 +236,13 @@ struct vd_open_opts {
 };
 
 /*
- * Opens the image at `path`, or what a server on this machine exports over NBD, "nbd+unix:///EXPORT?socket=PATH", which is a raw disk unless the
- * format is named, and is only read. Takes qemu-compatible locks: VD_EBUSY says who holds it. On failure nothing has
+ * True for the address of a disk that a server exports, which every call with a path of an image takes as one: by NBD
+ * "nbd+unix:///EXPORT?socket=PATH", "nbd://HOST:PORT/EXPORT", "nbds://..." for TLS, as libnbd has them. Such a disk is like a block
+ * device, of fixed size, but nobody locks it; it is raw unless the format is named. An image that names one is refused.
+ */
+VD_PUBLIC bool vd_name_is_address(const char *name);
+/*
+ * Opens the image at `path`. Takes qemu-compatible locks: VD_EBUSY says who holds it. On failure nothing has
  * changed and *out is untouched. Free with vd_image_close() or vd_image_abort().
  */
 VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, struct vd_image **out,
@@ -295,8 +300,8 @@ struct vd_create_opts {
 
 /*
  * Makes a new image and opens it for writing. The bytes go to "PATH.vdisk-partial"; vd_image_commit() gives it
- * its name. vd_image_abort() and vd_image_close() without commit remove it. A block device or an existing
- * special file as raw output is written where it is.
+ * its name. vd_image_abort() and vd_image_close() without commit remove it. A block device, an existing
+ * special file or a server's disk as raw output is written where it is.
  */
 VD_PUBLIC int vd_image_create(const char *path, const struct vd_create_opts *opts, struct vd_image **out,
 			      struct vd_error *e) VD_MUST_CHECK;

@@ -21,6 +21,7 @@
 
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/cleanup.h"
+#include "libvdisk/io/nbd.h"
 
 #define SUFFIX ".vdisk-partial"
 
@@ -120,9 +121,13 @@ static int check_not_in_use(struct vd_host *host, const char *path, struct vd_er
 static int is_device(struct vd_host *host, const char *path, bool *yes, struct vd_error *e)
 {
 	struct vd_io *io;
-	int r = host->open(host, path, VD_IO_FORCE_SHARE, &io, e);
+	int r;
 
-	*yes = false;
+	/* A server may be gone after its first client. */
+	*yes = vd_nbd_is_name(path);
+	if (*yes)
+		return 0;
+	r = host->open(host, path, VD_IO_FORCE_SHARE, &io, e);
 	if (r == VD_ENOENT)
 		return 0;
 	if (r < 0)

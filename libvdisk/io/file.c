@@ -460,13 +460,13 @@ static int os_unlink(struct vd_host *h, const char *path, struct vd_error *e)
 	return 0;
 }
 
-/* A name that is taken, if only by a link that leads nowhere. */
+/* A name that is taken, if only by a link that leads nowhere. A server's disk is there, or opening it says why not. */
 static bool os_exists(struct vd_host *h, const char *path)
 {
 	struct stat st;
 
 	(void)h;
-	return !lstat(path, &st);
+	return vd_nbd_is_name(path) || !lstat(path, &st);
 }
 
 struct vd_host *vd_host_os(void)

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Reads over NBD from a socket of this machine. The server is believed in nothing but the bytes and where there are zeros; requests go over several
- * connections where it says that they show the same, since each takes one at a time.
+ * Reads and writes over NBD. The server is believed in nothing but the bytes and where there are zeros; requests go over several
+ * connections where it says that they show the same and that a flush of one is a flush of all, since each takes one at a time.
+ *
+ * There are no locks over NBD: who else writes is for the server, and for who starts it, to know. Which servers are
+ * named is the user's word alone: no name in an image gets here (gate.c).
  */
 #include "libvdisk/io/nbd.h"
 
@@ -11,11 +14,22 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 
-static const char prefix[] = "nbd+unix://";
+/* Those with TLS come first. */
+static const char *const schemes[] = { "nbds://", "nbds+unix://", "nbd://", "nbd+unix://" };
+#define N_TLS 2
+
+/* Its place above, or -1. */
+static int scheme_of(const char *path)
+{
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		if (!strncmp(path, schemes[i], strlen(schemes[i])))
+			return (int)i;
+	return -1;
+}
 
 bool vd_nbd_is_name(const char *path)
 {
-	return !strncmp(path, prefix, sizeof(prefix) - 1);
+	return scheme_of(path) >= 0;
 }
 
 #ifndef VD_HAVE_LIBNBD
@@ -50,7 +64,8 @@ struct nbd_io {
 	atomic_uint turn;
 	uint64_t size;
 	uint32_t block;                 /* requests are multiples of it */
-	bool has_map;
+	bool has_map, can_flush, can_zero;
+	pthread_rwlock_t edges;         /* held whole by a write of a part of a block */
 	/* The last answer on where data is. */
 	pthread_mutex_t map_lock;
 	uint64_t map_start;
@@ -65,7 +80,23 @@ static struct nbd_io *nbd_of(const struct vd_io *io)
 
 static int failed(const struct vd_io *io, const char *what, struct vd_error *e)
 {
-	return vd_fail(e, VD_EIO, "%s: %s: %s", io->name, what, nbd_get_error());
+	int code = nbd_get_errno() == ENOSPC ? VD_ENOSPC : VD_EIO;
+
+	return vd_fail(e, code, "%s: %s: %s", io->name, what, nbd_get_error());
+}
+
+static struct nbd_handle *next_connection(struct nbd_io *n)
+{
+	return n->conn[atomic_fetch_add(&n->turn, 1) % n->n_conn];
+}
+
+/* The blocks that the range touches, inside the disk. */
+static void widen(const struct nbd_io *n, uint64_t off, uint64_t len, uint64_t *first, uint64_t *last)
+{
+	*first = off - off % n->block;
+	*last = off + len;
+	if (*last % n->block)
+		*last = vd_min_u64(*last + n->block - *last % n->block, n->size);
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------- */
@@ -73,7 +104,7 @@ static int failed(const struct vd_io *io, const char *what, struct vd_error *e)
 /* On the server's blocks. */
 static int read_blocks(struct nbd_io *n, uint8_t *buf, uint64_t len, uint64_t off, struct vd_error *e)
 {
-	struct nbd_handle *h = n->conn[atomic_fetch_add(&n->turn, 1) % n->n_conn];
+	struct nbd_handle *h = next_connection(n);
 
 	for (uint64_t at = 0, part; at < len; at += part) {
 		part = vd_min_u64(len - at, REQUEST_MAX);
@@ -93,10 +124,7 @@ static int nbd_pread_whole(struct vd_io *io, void *buf, size_t len, uint64_t off
 	memset((uint8_t *)buf + inside, 0, len - inside);
 	if (!inside)
 		return 0;
-	first = off - off % n->block;
-	last = off + inside;
-	if (last % n->block)
-		last = vd_min_u64(last + n->block - last % n->block, n->size);
+	widen(n, off, inside, &first, &last);
 	if (first == off && last == off + inside)
 		return read_blocks(n, buf, inside, off, e);
 	r = vd_alloc_buffer((size_t)(last - first), &bounce, e);
@@ -157,22 +185,99 @@ static int nbd_extent(struct vd_io *io, uint64_t off, bool *is_data, uint64_t *l
 	return r;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------- */
+/* ---- writing -------------------------------------------------------------------------------------------- */
 
-static int nbd_pwrite_never(struct vd_io *io, const void *buf, size_t len, uint64_t off, struct vd_error *e)
+static void forget_map(struct nbd_io *n)
 {
-	(void)buf;
-	(void)len;
-	(void)off;
-	return vd_fail(e, VD_EREADONLY, "%s: disks over NBD are only read", io->name);
+	vd_auto_unlock pthread_mutex_t *held = vd_locked(&n->map_lock);
+
+	n->n_pieces = 0;
 }
 
-static int nbd_flush_nothing(struct vd_io *io, struct vd_error *e)
+static int write_blocks(struct nbd_io *n, const uint8_t *buf, uint64_t len, uint64_t off, struct vd_error *e)
 {
-	(void)io;
-	(void)e;
+	struct nbd_handle *h = next_connection(n);
+
+	for (uint64_t at = 0, part; at < len; at += part) {
+		part = vd_min_u64(len - at, REQUEST_MAX);
+		if (nbd_pwrite(h, buf + at, (size_t)part, off + at, 0) < 0)
+			return failed(&n->io, "writing failed", e);
+	}
 	return 0;
 }
+
+/* Nobody else writes meanwhile: the rest of the blocks would become what it was before. */
+static int write_parts(struct nbd_io *n, const void *buf, size_t len, uint64_t off, struct vd_error *e)
+{
+	vd_auto_free uint8_t *bounce = NULL;
+	uint64_t first, last;
+	int r;
+
+	widen(n, off, len, &first, &last);
+	r = vd_alloc_buffer((size_t)(last - first), &bounce, e);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&n->edges);
+	r = read_blocks(n, bounce, last - first, first, e);
+	if (r == 0) {
+		memcpy(bounce + (off - first), buf, len);
+		r = write_blocks(n, bounce, last - first, first, e);
+	}
+	pthread_rwlock_unlock(&n->edges);
+	return r;
+}
+
+static int nbd_pwrite_whole(struct vd_io *io, const void *buf, size_t len, uint64_t off, struct vd_error *e)
+{
+	struct nbd_io *n = nbd_of(io);
+	uint64_t first, last;
+	int r;
+
+	if (!vd_range_inside(off, len, n->size))
+		return vd_fail_at(e, VD_ENOSPC, off, "%s: the server's disk ends before (%llu bytes)", io->name, (unsigned long long)n->size);
+	widen(n, off, len, &first, &last);
+	if (first != off || last != off + len) {
+		r = write_parts(n, buf, len, off, e);
+	} else {
+		pthread_rwlock_rdlock(&n->edges);
+		r = write_blocks(n, buf, len, off, e);
+		pthread_rwlock_unlock(&n->edges);
+	}
+	forget_map(n);
+	return r;
+}
+
+/* One connection's is all connections'. A server that knows no flush has nothing that is not as durable as it gets. */
+static int nbd_flush_all(struct vd_io *io, struct vd_error *e)
+{
+	struct nbd_io *n = nbd_of(io);
+
+	if (!n->can_flush || !(io->flags & VD_IO_WRITE))
+		return 0;
+	return nbd_flush(n->conn[0], 0) < 0 ? failed(io, "flushing failed", e) : 0;
+}
+
+static int nbd_punch(struct vd_io *io, uint64_t off, uint64_t len, struct vd_error *e)
+{
+	struct nbd_io *n = nbd_of(io);
+	uint64_t first, last;
+	int r = 0;
+
+	widen(n, off, len, &first, &last);
+	if (!n->can_zero || first != off || last != off + len)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: the server makes no zeros here", io->name);
+	pthread_rwlock_rdlock(&n->edges);
+	for (uint64_t at = 0, part; at < len && r == 0; at += part) {
+		part = vd_min_u64(len - at, STATUS_MAX);
+		if (nbd_zero(next_connection(n), part, off + at, 0) < 0)
+			r = failed(io, "making zeros failed", e);
+	}
+	pthread_rwlock_unlock(&n->edges);
+	forget_map(n);
+	return r;
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------------- */
 
 static int nbd_size(struct vd_io *io, uint64_t *size, struct vd_error *e)
 {
@@ -181,14 +286,14 @@ static int nbd_size(struct vd_io *io, uint64_t *size, struct vd_error *e)
 	return 0;
 }
 
-static int nbd_truncate_never(struct vd_io *io, uint64_t size, struct vd_error *e)
+static int nbd_truncate(struct vd_io *io, uint64_t want, struct vd_error *e)
 {
-	return nbd_pwrite_never(io, NULL, 0, size, e);
-}
+	uint64_t size = nbd_of(io)->size;
 
-static int nbd_punch_never(struct vd_io *io, uint64_t off, uint64_t len, struct vd_error *e)
-{
-	return nbd_pwrite_never(io, NULL, (size_t)len, off, e);
+	if (want == size)
+		return 0;
+	return vd_fail(e, want > size ? VD_ENOSPC : VD_EUNSUPPORTED, "%s: the server's disk has %llu bytes, not %llu, and keeps them",
+		       io->name, (unsigned long long)size, (unsigned long long)want);
 }
 
 /* What the server's file takes is not told. */
@@ -207,26 +312,30 @@ static int nbd_close_all(struct vd_io *io, struct vd_error *e)
 		nbd_close(n->conn[i]);
 	}
 	pthread_mutex_destroy(&n->map_lock);
+	pthread_rwlock_destroy(&n->edges);
 	free(n->io.name);
 	free(n);
 	return 0;
 }
 
 static const struct vd_io_ops nbd_ops = {
-	.pread = nbd_pread_whole, .pwrite = nbd_pwrite_never, .flush = nbd_flush_nothing, .size = nbd_size,
-	.truncate = nbd_truncate_never, .punch = nbd_punch_never, .extent = nbd_extent, .allocated = nbd_allocated,
+	.pread = nbd_pread_whole, .pwrite = nbd_pwrite_whole, .flush = nbd_flush_all, .size = nbd_size,
+	.truncate = nbd_truncate, .punch = nbd_punch, .extent = nbd_extent, .allocated = nbd_allocated,
 	.close = nbd_close_all,
 };
 
-/* Nothing but the socket that the name says: no other file of this machine's, no other machine. */
+/* Nothing but what the name says: TLS if it says so, and files of this machine, as the keys of TLS, for that alone. */
 static int connect_once(struct nbd_io *n, struct vd_error *e)
 {
 	struct nbd_handle *h = nbd_create();
+	bool has_tls = scheme_of(n->io.name) < N_TLS;
 
 	if (!h)
 		return failed(&n->io, "connecting failed", e);
 	n->conn[n->n_conn++] = h;
-	if (nbd_set_uri_allow_transports(h, LIBNBD_ALLOW_TRANSPORT_UNIX) < 0 || nbd_set_uri_allow_local_file(h, false) < 0 ||
+	if (nbd_set_uri_allow_transports(h, LIBNBD_ALLOW_TRANSPORT_UNIX | LIBNBD_ALLOW_TRANSPORT_TCP) < 0 ||
+	    nbd_set_uri_allow_local_file(h, has_tls) < 0 ||
+	    nbd_set_uri_allow_tls(h, has_tls ? LIBNBD_TLS_REQUIRE : LIBNBD_TLS_DISABLE) < 0 ||
 	    nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 || nbd_connect_uri(h, n->io.name) < 0)
 		return failed(&n->io, "connecting failed", e);
 	return 0;
@@ -240,8 +349,12 @@ static int learn(struct nbd_io *n, struct vd_error *e)
 		return failed(&n->io, "it has no size", e);
 	if (block > MIN_BLOCK_MAX)
 		return vd_fail(e, VD_EIO, "%s: the server wants blocks of %lld bytes", n->io.name, (long long)block);
+	if (n->io.flags & VD_IO_WRITE && nbd_is_read_only(n->conn[0]) != 0)
+		return vd_fail(e, VD_EREADONLY, "%s: the server lets nobody write", n->io.name);
 	n->size = (uint64_t)size;
 	n->block = block > 0 ? (uint32_t)block : 1;
+	n->can_flush = nbd_can_flush(n->conn[0]) == 1;
+	n->can_zero = nbd_can_zero(n->conn[0]) == 1;
 	n->has_map = nbd_can_meta_context(n->conn[0], LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
 	return 0;
 }
@@ -264,8 +377,8 @@ int vd_nbd_open(const char *name, unsigned flags, struct vd_io **out, struct vd_
 	struct nbd_io *n = NULL;
 	int r;
 
-	if (flags & (VD_IO_WRITE | VD_IO_CREATE))
-		return vd_fail(e, VD_EREADONLY, "%s: disks over NBD are only read", name);
+	if (flags & VD_IO_CREATE)
+		return vd_fail(e, VD_EUNSUPPORTED, "%s: no file can be made there: a server's disk is there or is not", name);
 	r = vd_alloc(1, sizeof(*n), &n, e);
 	if (r < 0)
 		return r;
@@ -275,6 +388,8 @@ int vd_nbd_open(const char *name, unsigned flags, struct vd_io **out, struct vd_
 		return r;
 	}
 	pthread_mutex_init(&n->map_lock, NULL);
+	pthread_rwlock_init(&n->edges, NULL);
+	n->io.is_device = true;
 	/* No file has this device. */
 	n->io.dev = UINT64_MAX;
 	n->io.ino = atomic_fetch_add(&last_ino, 1);
