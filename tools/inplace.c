@@ -57,7 +57,7 @@ struct job {
 	double seconds;
 	const char *parent;             /* of an overlay that becomes part of its container */
 	uint64_t align;
-	struct vd_error *refusal;       /* of approve() */
+	struct vd_error refusal;        /* of approve(), in words */
 	int refused;
 };
 
@@ -71,9 +71,9 @@ static int approve(void *ctx, const struct vd_inplace_plan *plan)
 
 	ui_status_end();
 	if (!j->s->no_space_check)
-		r = output_has_room(plan->journal_path, plan->journal, j->refusal);
+		r = output_has_room(plan->journal_path, plan->journal, &j->refusal);
 	if (r == 0 && !j->s->no_space_check && plan->growth)
-		r = output_has_room(image, plan->growth + plan->journal, j->refusal);
+		r = output_has_room(image, plan->growth + plan->journal, &j->refusal);
 	if (r == 0)
 		ui_note("%s: %s to go through%s; it will grow by about %s, its journal takes up to %s", image,
 			size_show((double)plan->total).s, plan->moves ? ", which move" : "", size_show((double)plan->growth).s,
@@ -191,15 +191,16 @@ static int go(struct job *j, go_fn fn, enum vd_inplace_act act, struct vd_error 
 	int r = signals_check(e);
 
 	j->report.struct_size = sizeof(j->report);
-	j->refusal = e;
 	fill_opts(j);
 	secrets_status(j->opts.keys, j->opts.n_keys);
 	if (r == 0)
 		r = fn(j, act, e);
 	ui_status_end();
 	j->seconds = progress_end();
-	if (r == VD_ECANCELLED && j->refused)
+	if (r == VD_ECANCELLED && j->refused) {
+		*e = j->refusal;
 		r = j->refused;
+	}
 	if (r == 0)
 		print_done(j);
 	return r;
