@@ -81,7 +81,7 @@ BENCH_BIN := $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 HELPER_BIN := $(addprefix $(B)/,$(HELPERS))
 PLUGIN   := $(if $(PLUGIN_SRC),$(B)/nbdkit-vdisk-plugin.so)
 
-.PHONY: all help check check-run nightly nightly-run demo demo-run bench bench-run bench-wipe lint fuzz coverage install uninstall dist deps clean
+.PHONY: all help bench-backup check check-run nightly nightly-run demo demo-run bench bench-run bench-wipe lint fuzz coverage install uninstall dist deps clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -94,6 +94,7 @@ help:
 	@echo 'check           deps, build, all tests; the last line counts them'
 	@echo 'nightly         the same in its long forms, and fuzzing: some hours'
 	@echo 'bench           speed beside qemu-img on this machine, as ratios'
+	@echo 'bench-backup    backups beside restic and borg, as a table'
 	@echo 'bench-wipe      what wipe and its peers leave behind, as a table; as root'
 	@echo 'lint fuzz coverage install uninstall dist clean'
 
@@ -241,6 +242,10 @@ bench-wipe: DEPS += scrub nwipe
 bench-wipe: deps all
 	@tests/bench/survivors
 
+bench-backup: DEPS += borgbackup debootstrap fdisk cpio
+bench-backup: deps all
+	@B=$(B) tests/bench/backup
+
 demo: deps
 	@$(MAKE) --no-print-directory demo-run
 demo-run: all
@@ -273,7 +278,7 @@ dist:
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev qemu-system-x86 cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev libfuse3-dev fuse3 fio e2fsprogs btrfs-progs xfsprogs \
-        mandoc python3 git openssh-client procps restic \
+        mandoc python3 git openssh-client procps \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc \
         libext2fs-dev ntfs-3g-dev libseccomp-dev ntfs-3g lvm2 fdisk dosfstools mtools libcap2-bin
