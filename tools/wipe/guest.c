@@ -28,6 +28,12 @@ static int place(void *ctx, const struct fsview_range *r)
 	return a->each ? fsview_volume_place(a->v, a->volume, *r, tell, a, a->e) : 0;
 }
 
+/* Of NTFS and FAT the view tells free space, too, but nobody has shown yet that it may be overwritten. */
+static bool may_be_asked(const struct fsview_volume *vol)
+{
+	return vol->is_readable && vol->fs == FSVIEW_FS_EXT;
+}
+
 /* A shortfall says why a volume is not read; the limit, what that means. */
 static int judge_volume(struct asked *a, struct wipe_set *set, size_t *n, struct vd_error *e)
 {
@@ -39,7 +45,7 @@ static int judge_volume(struct asked *a, struct wipe_set *set, size_t *n, struct
 		fail(e, EXIT_EREFUSED, "%s: its %s was not unmounted cleanly: what is free in it is not known", vol->name, fsview_fs_name(vol->fs));
 		return fail_hint(e, EXIT_EREFUSED, "start the machine and shut it down, or check the file system, first");
 	}
-	r = vol->is_readable ? fsview_free_ranges(a->v, a->volume, place, &silent, e) : VD_EUNSUPPORTED;
+	r = may_be_asked(vol) ? fsview_free_ranges(a->v, a->volume, place, &silent, e) : VD_EUNSUPPORTED;
 	if (r == 0)
 		++*n;
 	if (r != VD_EUNSUPPORTED)
@@ -61,7 +67,7 @@ static int ask_all(struct asked *a, struct wipe_set *set, struct vd_error *e)
 		return fail_hint(e, VD_EUNSUPPORTED, "ext2, ext3 and ext4 do");
 	}
 	for (a->volume = 0; a->each && r == 0 && fsview_volume(a->v, a->volume); a->volume++)
-		if (fsview_volume(a->v, a->volume)->is_readable) {
+		if (may_be_asked(fsview_volume(a->v, a->volume))) {
 			r = fsview_free_ranges(a->v, a->volume, place, a, e);
 			r = r == VD_EUNSUPPORTED ? 0 : r;
 		}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * FAT12, FAT16 and FAT32 with long names (Microsoft's FAT specification of 2000), which EFI partitions are. Names match in any case of
- * ASCII. An inode number is the place of a file's entry on the volume; chains of clusters are as long as the volume at most.
+ * FAT12, FAT16 and FAT32 with long names (Microsoft's FAT specification of 2000), which EFI partitions are. Names match in
+ * any case of ASCII. An inode number is the place of a file's entry, or of a folder, on the volume; chains of clusters are
+ * as long as the volume at most.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,10 +27,33 @@ struct node {
 	uint32_t cluster;               /* the first; 0: none, or the root of FAT12 and FAT16 */
 };
 
+static bool is_cluster(uint32_t c)
+{
+	return c >= 2 && c - 2 < n_clusters;
+}
+
+/* What the table has of a cluster; ends of chains are CLUSTER_END and above, whatever the width. */
+static int read_entry(uint32_t c, uint32_t *next, struct vd_error *e)
+{
+	uint8_t b[4] = { 0 };
+	uint64_t at = fat_off + (bits == 12 ? (uint64_t)c + c / 2 : (uint64_t)c * bits / 8);
+	int r = device_read(dev, b, bits == 32 ? 4 : 2, at, e);
+
+	if (bits == 32)
+		*next = read_le32(b) & 0x0fffffff;
+	else if (bits == 16)
+		*next = read_le16(b) >= 0xfff8 ? CLUSTER_END : read_le16(b);
+	else
+		*next = c & 1 ? (uint32_t)read_le16(b) >> 4 : (uint32_t)read_le16(b) & 0xfff;
+	if (bits == 12 && *next >= 0xff8)
+		*next = CLUSTER_END;
+	return r;
+}
+
 static int open_fat(const struct device *d, struct wire_opened *o, struct vd_error *e)
 {
 	uint8_t b[512];
-	uint32_t sector, reserved, n_fats, fat_sectors, sectors, root_entries;
+	uint32_t sector, reserved, n_fats, fat_sectors, sectors, root_entries, marks;
 	int r = device_read(d, b, sizeof(b), 0, e);
 
 	if (r < 0)
@@ -56,31 +80,9 @@ static int open_fat(const struct device *d, struct wire_opened *o, struct vd_err
 	if ((uint64_t)(n_clusters + 2) * bits > (uint64_t)fat_sectors * sector * 8)
 		return fail(e, VD_ECORRUPT, "the table of FAT is too small for its clusters");
 	o->block_size = cluster_size;
-	return 0;
-}
-
-/* ---- chains ----------------------------------------------------------------------------------------------- */
-
-static bool is_cluster(uint32_t c)
-{
-	return c >= 2 && c - 2 < n_clusters;
-}
-
-/* What the table has of a cluster; ends of chains are CLUSTER_END and above, whatever the width. */
-static int read_entry(uint32_t c, uint32_t *next, struct vd_error *e)
-{
-	uint8_t b[4] = { 0 };
-	uint64_t at = fat_off + (bits == 12 ? (uint64_t)c + c / 2 : (uint64_t)c * bits / 8);
-	int r = device_read(dev, b, bits == 32 ? 4 : 2, at, e);
-
-	if (bits == 32)
-		*next = read_le32(b) & 0x0fffffff;
-	else if (bits == 16)
-		*next = read_le16(b) >= 0xfff8 ? CLUSTER_END : read_le16(b);
-	else
-		*next = c & 1 ? (uint32_t)read_le16(b) >> 4 : (uint32_t)read_le16(b) & 0xfff;
-	if (bits == 12 && *next >= 0xff8)
-		*next = CLUSTER_END;
+	/* The second entry has bits for a clean end and for no errors; those of FAT12 are only in the boot sector. */
+	r = read_entry(1, &marks, e);
+	o->is_dirty = b[bits == 32 ? 65 : 37] & 3 || (bits == 32 && (~marks & 0x0c000000)) || (bits == 16 && marks != CLUSTER_END && (~marks & 0xc000));
 	return r;
 }
 
@@ -235,7 +237,8 @@ static void take_node(const struct folder *f, struct node *n)
 
 	n->cluster = (bits == 32 ? (uint32_t)read_le16(x + 20) << 16 : 0) | read_le16(x + 26);
 	n->st = (struct fsview_stat){
-		.ino = f->place, .size = is_dir ? 0 : read_le32(x + 28), .mode = is_dir ? S_IFDIR | 0755 : S_IFREG | 0755, .nlink = 1,
+		/* Of a folder its own place, so that one that several entries name is known to be one. */
+		.ino = is_dir && is_cluster(n->cluster) ? place_of(n->cluster) : f->place, .size = is_dir ? 0 : read_le32(x + 28), .mode = is_dir ? S_IFDIR | 0755 : S_IFREG | 0755, .nlink = 1,
 		.mtime = time_of(read_le16(x + 24), read_le16(x + 22)), .ctime = time_of(read_le16(x + 24), read_le16(x + 22)),
 	};
 }

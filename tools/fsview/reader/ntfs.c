@@ -24,6 +24,7 @@
 #include <ntfs-3g/device.h>
 #include <ntfs-3g/dir.h>
 #include <ntfs-3g/inode.h>
+#include <ntfs-3g/logfile.h>
 #include <ntfs-3g/logging.h>
 #include <ntfs-3g/mft.h>
 #include <ntfs-3g/ntfstime.h>
@@ -132,6 +133,22 @@ static int words(const char *path, struct vd_error *e)
 	return fail(e, VD_ECORRUPT, "/%s: breaks a rule of NTFS: %s", path, strerror(errno));
 }
 
+/* Changes that only the log has. */
+static bool is_logfile_clean(void)
+{
+	ntfs_inode *ni = ntfs_inode_open(vol, FILE_LogFile);
+	ntfs_attr *na = ni ? ntfs_attr_open(ni, AT_DATA, AT_UNNAMED, 0) : NULL;
+	RESTART_PAGE_HEADER *page = NULL;
+	bool is_clean = na && (!na->data_size || (ntfs_check_logfile(na, &page) && ntfs_is_logfile_clean(na, page)));
+
+	free(page);
+	if (na)
+		ntfs_attr_close(na);
+	if (ni)
+		ntfs_inode_close(ni);
+	return is_clean;
+}
+
 static int open_ntfs(const struct device *d, struct wire_opened *o, struct vd_error *e)
 {
 	static char called[] = "volume";
@@ -146,7 +163,7 @@ static int open_ntfs(const struct device *d, struct wire_opened *o, struct vd_er
 		return words("", e);
 	ntfs_set_ignore_case(vol);
 	o->block_size = vol->cluster_size;
-	o->is_dirty = vol->flags & VOLUME_IS_DIRTY;
+	o->is_dirty = vol->flags & VOLUME_IS_DIRTY || ntfs_volume_check_hiberfile(vol, 0) < 0 || !is_logfile_clean();
 	snprintf(o->label, sizeof(o->label), "%s", vol->vol_name ? vol->vol_name : "");
 	return 0;
 }
