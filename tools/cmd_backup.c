@@ -206,7 +206,9 @@ static int take_all(struct backup_run *b, struct tree *root, struct snapshot *sn
 	int r = 0;
 
 	for (size_t i = 0; i < b->s->n_operands && r == 0; i++) {
-		char *absolute = realpath(b->s->operands[i], NULL);
+		const char *operand = b->s->operands[i];
+		/* What a server shows has the one name that it has. */
+		char *absolute = imagebackup_is_served(operand) ? strdup(operand) : realpath(operand, NULL);
 
 		if (!absolute)
 			return fail(e, VD_ENOENT, "%s: is not there", b->s->operands[i]);

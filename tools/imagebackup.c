@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backup/changes.h"
@@ -43,11 +44,6 @@ static bool find_base(struct backup_run *b, const char *absolute, const char *na
 }
 
 /* ---- changed blocks ------------------------------------------------------------------------------------- */
-
-static bool asks_for_changes(const struct imagebackup *im, const struct settings *s)
-{
-	return s->backup.bitmap || s->backup.changes || s->backup.nbd || s->backup.qmp || s->backup.track || (!s->backup.scan && (im->mark[0] || s->backup.trusts_ctk));
-}
 
 static void set_want(struct imagebackup *im, const struct settings *s, bool has_base)
 {
@@ -175,21 +171,23 @@ static int take_content(struct backup_run *b, struct imagebackup *im, const char
 	struct disk_base base = { 0 };
 	bool has_base = find_base(b, operand, im->name, &base), knows = false;
 	struct vd_image *img = NULL;
-	int r = b->s->backup.qmp ? 0 : source_open(b->s, path, b->s->format, b->keys, &img, e);
+	bool is_written = b->s->backup.track && !b->s->backup.qmp;
+	/* What cannot be opened is not written to either. */
+	int r = is_written ? source_open(b->s, path, b->s->format, b->keys, &img, e) : 0;
 
 	if (has_base)
 		snprintf(im->mark, sizeof(im->mark), "%s", base.facts.mark);
-	snprintf(im->how, sizeof(im->how), "all that is allocated: %s", b->s->backup.scan ? "asked for" : has_base ? "nothing tells changes" : "no base");
-	if (r == 0 && asks_for_changes(im, b->s)) {
-		set_want(im, b->s, has_base);
-		vd_image_abort(img);
-		img = NULL;
+	set_want(im, b->s, has_base);
+	vd_image_abort(img);
+	img = NULL;
+	if (r == 0)
 		r = begin_changes(b, im, path, e);
-		if (r == 0)
-			r = source_open(b->s, changes_path(im->changes), b->s->backup.qmp ? NULL : b->s->format, b->keys, &img, e);
-		if (r == 0)
-			r = look_at_changes(im, img, &knows, e);
-	}
+	if (r == 0)
+		r = source_open(b->s, changes_path(im->changes), b->s->backup.qmp ? NULL : b->s->format, b->keys, &img, e);
+	if (r == 0)
+		r = look_at_changes(im, img, &knows, e);
+	if (r == 0 && b->s->backup.scan)
+		snprintf(im->how, sizeof(im->how), "all that is allocated: asked for");
 	if (r == 0)
 		r = store_open_image(b, im, img, has_base ? &base : NULL, knows, folder, absolute, mtime, e);
 	vd_image_abort(img);
@@ -270,24 +268,41 @@ static void name_anew(const struct tree *t, const char *wanted, char *name, size
 		snprintf(name, size, "%s-%u", wanted, i);
 }
 
+bool imagebackup_is_served(const char *operand)
+{
+	return !strncmp(operand, "nbd+unix://", 11);
+}
+
+/* A path's last part. Of what a server shows the name of its export, if it has one. */
+static void name_of(const char *absolute, char *name, size_t size)
+{
+	const char *from = imagebackup_is_served(absolute) ? absolute + 11 : base_of(absolute);
+	size_t n;
+
+	from += imagebackup_is_served(absolute) && *from == '/';
+	n = imagebackup_is_served(absolute) ? strcspn(from, "?/") : strlen(from);
+	snprintf(name, size, "%.*s", n ? (int)n : 4, n ? from : "disk");
+}
+
 static int take_image(struct backup_run *b, const char *path, const char *operand, const char *absolute, const char *prefix, struct tree *into,
 		      struct vd_error *e)
 {
 	struct imagebackup *im;
 	struct tree folder = { 0 };
-	char name[256];
-	struct stat st;
+	char name[256], wanted[240];
+	struct stat st = { .st_mtime = time(NULL) };
 	int r;
 
 	if (b->n_images == IMAGES_MAX)
 		return fail(e, VD_EARG, "more than %d images are not one backup", IMAGES_MAX);
-	if (stat(path, &st) < 0)
+	if (!imagebackup_is_served(path) && stat(path, &st) < 0)
 		return fail(e, VD_ENOENT, "%s: is not there", path);
 	im = calloc(1, sizeof(*im));
 	if (!im)
 		ui_out_of_memory();
 	b->images[b->n_images++] = im;
-	name_anew(into, base_of(absolute), name, sizeof(name));
+	name_of(absolute, wanted, sizeof(wanted));
+	name_anew(into, wanted, name, sizeof(name));
 	snprintf(im->name, sizeof(im->name), "%s%s", prefix, name);
 	r = b->s->backup.opaque ? take_opaque(b, im, path, absolute, &folder, st.st_mtime, e) :
 				  take_content(b, im, path, operand, absolute, &folder, st.st_mtime, e);

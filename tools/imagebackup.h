@@ -36,6 +36,8 @@ struct backup_run {
 	uint64_t other_files, passed_over;      /* of folders of machines */
 };
 
+/* Not a path: nbd+unix://..., which a server shows. */
+bool imagebackup_is_served(const char *operand);
 /* `operand` as the user named it, its absolute path as the snapshot will name it: the base is of the same. Adds nodes to `root`. */
 int imagebackup_take(struct backup_run *b, const char *operand, const char *absolute, struct tree *root, struct vd_error *e);
 /* When it is known whether the snapshot is durable. Frees. */

@@ -89,7 +89,7 @@ look -a -t ext.qcow2; look -a -m "$mark" ext.qcow2
 doubts 'raw data file'; claim "so is a raw data file beside the image"
 qemu-img create -q -f vmdk d.vmdk 16M
 look -a -t d.vmdk && grep -q '^begin: .*bitmaps' seen; claim "a format without bitmaps makes none, and says so"
-look -a -m "$mark" d.vmdk && grep -q '^scan: nothing was asked' seen; claim "and is scanned"
+look -a -m "$mark" d.vmdk && grep -q '^scan: nothing tells changes' seen; claim "and is scanned"
 qemu-img create -q -f qcow2 -o compat=0.10 two.qcow2 16M
 look -a -t two.qcow2 && grep -q '^begin: ' seen; claim "qcow2 version 2 is such a format"
 
@@ -169,7 +169,7 @@ ctk $u 1024 0=1 5=2 7=3 8=3 1023=4
 look -a -c -m "$base" v.vmdk && source_is 'VMware CTK' && [ "$(ranges)" = "327680 65536,458752 131072,67043328 65536," ]
 claim "blocks of that time and later may have changed, and no others"
 newer=$mark
-look -a -m "$base" v.vmdk && doubts 'nothing was asked'; claim "without a word of the user's no CTK file is trusted"
+look -a -m "$base" v.vmdk && doubts 'nothing tells changes'; claim "without a word of the user's no CTK file is trusted"
 doubt() { look -a -c -m "$base" v.vmdk && doubts "$1"; claim "$2"; }
 ctk 62dec0d9b9439d1061d54c1be97b6563 1024 0=5; doubt 'began anew' "one that began anew is a doubt"
 ctk $u 1024 0=1; doubt 'older than the base' "so is one that is older"

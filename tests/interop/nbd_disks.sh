@@ -76,4 +76,21 @@ look other.raw; look -n "$uri" -b since -m "$mark" other.raw && grep -q '^scan: 
 look -n "nbd+unix:///?socket=$PWD/none" -b since -m "$base" "$uri"; grep -q 'connecting failed' seen.err; claim "a server that is not there is an error"
 stop
 
+# ---- a backup of what a server shows -----------------------------------------------------------------------
+
+printf 'repository secret\n' > pw
+"$VDISK" repo init -q --repo r --passphrase-file pw
+qemu_nbd -f qcow2 -x data -B since d.qcow2
+uri="nbd+unix:///data?socket=$PWD/nbd.sock"
+check "a backup of it" "$VDISK" backup -q --repo r --passphrase-file pw "$uri"
+stop
+qemu-img bitmap --clear d.qcow2 since
+qemu-io -f qcow2 -c 'write -P 77 7M 64k' d.qcow2 > log
+qemu_nbd -f qcow2 -x data -B since d.qcow2
+check "the next by its bitmap" "$VDISK" backup --repo r --passphrase-file pw --changes-from "$uri" --bitmap since "$uri"
+grep -q 'NBD bitmap' "$stdout" "$stderr"; claim "which tells what changed"
+stop
+check "restored" "$VDISK" restore -q --repo r --passphrase-file pw latest back.raw
+qemu-img compare -q -f raw -F qcow2 back.raw d.qcow2; claim "is the disk"
+
 done_testing

@@ -254,7 +254,7 @@ static int ask(struct changes *c, struct vd_image *img, const struct source *sou
 			return fail(e, VD_ENOMEM, "not enough memory");
 	}
 	if (!why[0])
-		in_doubt(why, "nothing was asked to tell changes");
+		in_doubt(why, "nothing tells changes");
 	return 0;
 }
 
