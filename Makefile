@@ -48,6 +48,8 @@ ifeq ($(filter gpgme,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/backup/*.c tools/fsview/*.c tools/scan/*.c) tools/keyhelpers/base64.c)
+# Draws certificates.
+PDF       := $(if $(shell $(PKG_CONFIG) --exists pangocairo && echo yes),$(B)/vdisk-pdf)
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.
 HELPERS   := vdisk-key-clevis $(if $(filter gnutls,$(HELPER_PKGS)),vdisk-key-kmip) $(if $(filter libcurl,$(HELPER_PKGS)),vdisk-key-vault) \
              $(if $(filter tss2-esys,$(HELPER_PKGS)),vdisk-key-tpm2) $(if $(filter p11-kit-1,$(HELPER_PKGS)),vdisk-key-pkcs11)
@@ -85,7 +87,7 @@ PLUGIN   := $(if $(PLUGIN_SRC),$(B)/nbdkit-vdisk-plugin.so)
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: vdisk $(READER) $(SO) $(B)/libvdisk.so $(LIB_A) $(HELPER_BIN) $(PLUGIN)
+all: vdisk $(READER) $(PDF) $(SO) $(B)/libvdisk.so $(LIB_A) $(HELPER_BIN) $(PLUGIN)
 
 help:
 	@echo 'all (default)   libvdisk.so.$(SOVERSION), libvdisk.a and the vdisk command'
@@ -146,6 +148,10 @@ $(B)/vdisk-key-tpm2: HELPER_NEEDS = tss2-esys tss2-mu tss2-rc tss2-tctildr
 $(B)/vdisk-key-pkcs11: $(call obj,tools/keyhelpers/pin.c)
 $(B)/vdisk-key-pkcs11: HELPER_NEEDS = p11-kit-1
 
+$(B)/tools/pdf/pdf.o: EXTRA = $(shell $(PKG_CONFIG) --cflags pangocairo)
+$(B)/vdisk-pdf: $(B)/tools/pdf/pdf.o
+	$(if $(Q),@echo '  LD    $@')
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-z,relro,-z,now -o $@ $^ $(shell $(PKG_CONFIG) --libs pangocairo)
 $(B)/vdisk-fsview: $(call obj,$(READER_SRC))
 	$(if $(Q),@echo '  LD    $@')
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-z,relro,-z,now -o $@ $^ $(READER_LIBS)
@@ -256,7 +262,7 @@ demo-run: all
 install: all $(B)/installed/vdisk $(if $(PLUGIN),$(B)/installed/nbdkit-vdisk-plugin.so)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(B)/installed/vdisk $(DESTDIR)$(BINDIR)/vdisk
-	install -m 755 $(HELPER_BIN) $(READER) $(DESTDIR)$(BINDIR)
+	install -m 755 $(HELPER_BIN) $(READER) $(PDF) $(DESTDIR)$(BINDIR)
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(VERSION)
 	ln -sf libvdisk.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so.$(SOVERSION)
 	ln -sf libvdisk.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libvdisk.so
@@ -268,7 +274,7 @@ install: all $(B)/installed/vdisk $(if $(PLUGIN),$(B)/installed/nbdkit-vdisk-plu
 	$(if $(DESTDIR),,ldconfig || true)
 
 uninstall:
-	rm -f $(if $(PLUGIN),$(DESTDIR)$(NBDKIT_PLUGINDIR)/nbdkit-vdisk-plugin.so) $(addprefix $(DESTDIR)$(BINDIR)/,vdisk vdisk-fsview $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
+	rm -f $(if $(PLUGIN),$(DESTDIR)$(NBDKIT_PLUGINDIR)/nbdkit-vdisk-plugin.so) $(addprefix $(DESTDIR)$(BINDIR)/,vdisk vdisk-fsview vdisk-pdf $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
 	   $(addprefix $(DESTDIR)$(LIBDIR)/,libvdisk.so libvdisk.so.$(SOVERSION) libvdisk.so.$(VERSION)) \
 	   $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN_PAGES)))
 
@@ -278,7 +284,7 @@ dist:
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
         libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev qemu-system-x86 cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev libfuse3-dev fuse3 fio e2fsprogs btrfs-progs xfsprogs \
-        mandoc python3 git openssh-client procps \
+        libpango1.0-dev fonts-wqy-microhei poppler-utils mandoc python3 git openssh-client procps \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc \
         libext2fs-dev ntfs-3g-dev libseccomp-dev ntfs-3g lvm2 fdisk dosfstools mtools libcap2-bin

@@ -10,6 +10,7 @@
 #include "json.h"
 #include "ledger/certificate.h"
 #include "ledger/files.h"
+#include "ledger/pdf.h"
 #include "ledger/schema.h"
 #include "ledger/sheet.h"
 #include "ui.h"
@@ -43,6 +44,7 @@ static const struct opt page[] = {
 	{ .name = "lang", .kind = OPT_CHOICE, .where = WHERE(cert.lang), .arg = "LANG", .choices = languages,
 	  .help = "show, render: en (default) or zh" },
 	{ .name = "html", .kind = OPT_TEXT, .where = WHERE(cert.html), .arg = "OUT", .help = "render: the page's file" },
+	{ .name = "pdf", .kind = OPT_TEXT, .where = WHERE(cert.pdf), .arg = "OUT", .help = "render: the same as PDF, with its fonts" },
 	{ .name = "force", .kind = OPT_FLAG, .where = WHERE(force), .help = "render: replace OUT if it exists" },
 	{ 0 },
 };
@@ -209,32 +211,52 @@ static int show(struct request *q, struct vd_error *e)
 	return 0;
 }
 
+static int judge_page(const struct request *q, const char *out, struct vd_error *e)
+{
+	int r = out && !q->s->force ? file_judge_new(out, e) : 0;
+
+	return r == VD_EEXIST ? fail_hint(e, r, "choose another name, or replace the file with --force") : r;
+}
+
+static int write_page(const struct request *q, const char *out, bool is_pdf, struct vd_error *e)
+{
+	struct sheet sheet = sheet_of(q);
+	struct bytes drawn = { 0 };
+	int r = 0;
+
+	if (is_pdf)
+		r = sheet_to_pdf(&sheet, &drawn, e);
+	else
+		sheet_to_html(&sheet, &drawn);
+	if (r == 0)
+		r = file_write(out, &drawn, 0644, q->s->force, e);
+	bytes_free(&drawn);
+	if (r == 0 && !ui_is_json())
+		ui_summary("%s: the page of %s", out, q->path);
+	return r;
+}
+
 static int render(struct request *q, struct vd_error *e)
 {
-	const char *out = q->s->cert.html;
-	struct bytes html = { 0 };
-	struct sheet sheet;
+	const char *html = q->s->cert.html, *pdf = q->s->cert.pdf;
 	struct json_object *j;
-	int r = out ? read_signed(q, e) : fail(e, VD_EARG, "cert render: --html OUT says where the page goes");
+	int r = html || pdf ? read_signed(q, e) : fail(e, VD_EARG, "cert render: --html OUT, or --pdf OUT, says where the page goes");
 
-	if (r == 0 && !q->s->force)
-		r = file_judge_new(out, e);
-	if (r == VD_EEXIST)
-		return fail_hint(e, r, "choose another name, or replace the file with --force");
-	if (r < 0)
+	if (r == 0)
+		r = judge_page(q, html, e);
+	if (r == 0)
+		r = judge_page(q, pdf, e);
+	if (r == 0 && html)
+		r = write_page(q, html, false, e);
+	if (r == 0 && pdf)
+		r = write_page(q, pdf, true, e);
+	if (r < 0 || !ui_is_json())
 		return r;
-	sheet = sheet_of(q);
-	sheet_to_html(&sheet, &html);
-	r = file_write(out, &html, 0644, q->s->force, e);
-	bytes_free(&html);
-	if (r < 0)
-		return r;
-	if (!ui_is_json()) {
-		ui_summary("%s: the page of %s", out, q->path);
-		return 0;
-	}
 	j = summary(q, "render");
-	json_put_text(j, "html", out);
+	if (html)
+		json_put_text(j, "html", html);
+	if (pdf)
+		json_put_text(j, "pdf", pdf);
 	json_print(j);
 	return 0;
 }

@@ -81,7 +81,7 @@ struct wipe_settings {
 struct cert_settings {
 	const char *allowed_signers, *signer, *public_key, *signature;
 	const char *sign_key, *comment;
-	const char *html;
+	const char *html, *pdf;
 	int lang;                       /* enum sheet_lang */
 };
 

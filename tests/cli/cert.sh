@@ -5,7 +5,7 @@
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/json.sh"
 . "$SRCDIR/tests/support/wiped.sh"
-requires ssh-keygen qemu-img perl xmllint
+requires ssh-keygen qemu-img perl xmllint pdftotext pdffonts
 
 check "keygen" "$VDISK" cert keygen key
 make_certificate c.json key --operator "$(printf 'Li & <b>"M"\047\033[31m\342\200\256')"
@@ -135,7 +135,22 @@ for lang in en zh; do
 	claim "what was signed is escaped: $lang"
 	grep -qF "$(sha256sum < c.json | cut -d' ' -f1)" $lang.html && grep -qF "$(sed -n 2p c.json.sig)" $lang.html
 	claim "it names the document and bears the signature: $lang"
+	check "render as PDF: $lang" "$VDISK" cert render --lang=$lang --pdf $lang.pdf c.json
+	pdftotext -layout $lang.pdf page.txt && tr -d ' \n' < page.txt > letters && grep -qF "$(sha256sum < c.json | cut -d' ' -f1)" letters &&
+		grep -qF "$(sed -n 2p c.json.sig)" page.txt && grep -qF 'Li & <b>"M"' page.txt && ! grep -q "$(printf '\033')" page.txt
+	claim "it says the same: $lang"
+	[ "$(pdffonts $lang.pdf | tail -n +3 | awk '{ n++ } / yes yes /{ e++ } END { print (n && n == e) }')" = 1 ]
+	claim "and has its fonts in it: $lang"
+	"$VDISK" cert render -q --lang=$lang --pdf again.pdf c.json && cmp -s again.pdf $lang.pdf
+	claim "drawn again it is the same, byte for byte: $lang"
+	rm again.pdf
 done
+pdftotext zh.pdf - | grep -q '适用的局限'
+claim "the Chinese one is in Chinese"
+printf '<?xml version="1.0"?><fontconfig><dir>/usr/share/fonts/truetype/dejavu</dir></fontconfig>' > few-fonts.xml
+FONTCONFIG_FILE=$PWD/few-fonts.xml check_fails 63 "without a font for it no page of boxes is drawn" "$VDISK" cert render --lang=zh --pdf none.pdf c.json
+[ ! -e none.pdf ]
+claim "and none is left"
 check_fails 1 "a page that is there is not replaced" "$VDISK" cert render --html en.html c.json
 check "but with --force" "$VDISK" cert render --force --html en.html c.json
 printf x >> c.json

@@ -107,12 +107,9 @@ static void put_foot(const struct sheet *s, struct bytes *out)
 	bytes_add(&sig, "", 1);
 	put_in(out, "<pre>", (const char *)sig.at, "</pre>\n");
 	bytes_free(&sig);
-	put_in(out, "<div class=\"sign\"><div>", sheet_say(s, "operator: name, signature, date", "操作人：姓名、签字、日期"), "</div>");
-	put_in(out, "<div>", sheet_say(s, "validator: name, signature, date", "验证人：姓名、签字、日期"), "</div></div>\n");
-	put_in(out, "<p class=\"note\">",
-	       sheet_say(s, "This page is a picture of the signed document and proves nothing itself: the document with its signature counts.",
-			 "本页仅是已签名文件的呈现，本身不构成证明：以该文件及其签名为准。"),
-	       "</p>\n</body>\n</html>\n");
+	put_in(out, "<div class=\"sign\"><div>", sheet_operator_line(s), "</div>");
+	put_in(out, "<div>", sheet_validator_line(s), "</div></div>\n");
+	put_in(out, "<p class=\"note\">", sheet_note(s), "</p>\n</body>\n</html>\n");
 }
 
 void sheet_to_html(const struct sheet *s, struct bytes *out)

@@ -296,6 +296,22 @@ void sheet_put_command(const struct sheet *s, struct bytes *out)
 	put_shell_word(out, s->path);
 }
 
+const char *sheet_operator_line(const struct sheet *s)
+{
+	return sheet_say(s, "operator: name, signature, date", "操作人：姓名、签字、日期");
+}
+
+const char *sheet_validator_line(const struct sheet *s)
+{
+	return sheet_say(s, "validator: name, signature, date", "验证人：姓名、签字、日期");
+}
+
+const char *sheet_note(const struct sheet *s)
+{
+	return sheet_say(s, "This page is a picture of the signed document and proves nothing itself: the document with its signature counts.",
+			 "本页仅是已签名文件的呈现，本身不构成证明：以该文件及其签名为准。");
+}
+
 void sheet_walk(const struct sheet *s, const struct sheet_sink *sink)
 {
 	struct walk w = { s, sink };

@@ -28,6 +28,10 @@ struct sheet_sink {
 void sheet_walk(const struct sheet *s, const struct sheet_sink *sink);
 /* One text of two. */
 const char *sheet_say(const struct sheet *s, const char *english, const char *chinese);
+/* What stands at the end of a page. */
+const char *sheet_operator_line(const struct sheet *s);
+const char *sheet_validator_line(const struct sheet *s);
+const char *sheet_note(const struct sheet *s);
 /* The command with which anybody verifies it. */
 void sheet_put_command(const struct sheet *s, struct bytes *out);
 
