@@ -11,6 +11,7 @@ BINDIR    ?= $(PREFIX)/bin
 LIBDIR    ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR    ?= $(PREFIX)/share/man
+UNITDIR   ?= $(LIBDIR)/systemd/system
 PKG_CONFIG ?= pkg-config
 CFLAGS    ?= -O2 -g
 Q         := $(if $(V),,@)
@@ -47,7 +48,7 @@ endif
 ifeq ($(filter gpgme,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
-TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/backup/*.c tools/fsview/*.c tools/scan/*.c) tools/keyhelpers/base64.c)
+TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/drill/*.c tools/backup/*.c tools/fsview/*.c tools/scan/*.c) tools/keyhelpers/base64.c)
 # Draws certificates.
 PDF       := $(if $(shell $(PKG_CONFIG) --exists pangocairo && echo yes),$(B)/vdisk-pdf)
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.
@@ -68,6 +69,7 @@ FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 # Programs that the shell tests drive: one a file.
 PROG_SRC  := $(sort $(wildcard tests/crash/*.c tests/interop/*.c))
+UNITS     := $(sort $(wildcard tools/systemd/*))
 MAN_PAGES := $(sort $(wildcard tools/man/*.[1-9]))
 SCRIPTS   := $(sort $(wildcard tests/cli/*.sh tests/interop/*.sh tests/crash/*.sh))
 
@@ -271,19 +273,21 @@ install: all $(B)/installed/vdisk $(if $(PLUGIN),$(B)/installed/nbdkit-vdisk-plu
 	   libvdisk/libvdisk.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc
 	$(if $(PLUGIN),install -d $(DESTDIR)$(NBDKIT_PLUGINDIR) && install -m 755 $(B)/installed/nbdkit-vdisk-plugin.so $(DESTDIR)$(NBDKIT_PLUGINDIR))
 	$(if $(MAN_PAGES),install -m 644 $(MAN_PAGES) $(DESTDIR)$(MANDIR)/man1)
+	install -d $(DESTDIR)$(UNITDIR)
+	for u in $(UNITS); do sed 's|/usr/bin/|$(BINDIR)/|' $$u > $(DESTDIR)$(UNITDIR)/$${u##*/}; done
 	$(if $(DESTDIR),,ldconfig || true)
 
 uninstall:
 	rm -f $(if $(PLUGIN),$(DESTDIR)$(NBDKIT_PLUGINDIR)/nbdkit-vdisk-plugin.so) $(addprefix $(DESTDIR)$(BINDIR)/,vdisk vdisk-fsview vdisk-pdf $(HELPERS)) $(DESTDIR)$(INCLUDEDIR)/vdisk.h $(DESTDIR)$(LIBDIR)/pkgconfig/libvdisk.pc \
 	   $(addprefix $(DESTDIR)$(LIBDIR)/,libvdisk.so libvdisk.so.$(SOVERSION) libvdisk.so.$(VERSION)) \
-	   $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN_PAGES)))
+	   $(addprefix $(DESTDIR)$(MANDIR)/man1/,$(notdir $(MAN_PAGES))) $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(UNITS)))
 
 dist:
 	git archive --prefix=vdisk-$(VERSION)/ -o vdisk-$(VERSION).tar.gz HEAD
 
 # Debian 12 names. Nothing is touched when all is there already.
 DEPS := build-essential pkg-config libgcrypt20-dev libcryptsetup-dev zlib1g-dev libzstd-dev libjson-c-dev libqrencode-dev \
-        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev qemu-system-x86 cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev libfuse3-dev fuse3 fio e2fsprogs btrfs-progs xfsprogs \
+        libisal-dev libdeflate-dev liburing-dev libcmocka-dev libgpgme-dev gpg gpg-agent libvirt-clients libvirt-daemon libxml2-utils qemu-utils libnbd-bin libnbd-dev qemu-system-x86 debootstrap extlinux syslinux-common cryptsetup-bin age keyutils nbdkit nbdkit-plugin-dev libfuse3-dev fuse3 fio e2fsprogs btrfs-progs xfsprogs \
         libpango1.0-dev fonts-wqy-microhei poppler-utils mandoc python3 git openssh-client procps \
         libgnutls28-dev $(if $(filter libcurl,$(HELPER_PKGS)),,libcurl4-gnutls-dev) restic rclone python3-pykmip clevis tang-common socat openssl curl \
         libtss2-dev swtpm libtss2-tcti-swtpm0 tpm2-tools libp11-kit-dev softhsm2 opensc \

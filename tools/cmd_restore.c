@@ -144,22 +144,6 @@ static int open_output(struct restore *t, uint64_t size, struct vd_error *e)
 
 /* ---- the content ---------------------------------------------------------------------------------------- */
 
-static int recover_parts(struct restore *t, struct vd_error *e)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; i < t->item.disk.facts.n_parts && r == 0; i++) {
-		struct tree holder = { 0 };
-		struct node *n;
-
-		r = disk_load_part(t->r.repo, &t->item.disk, i, &holder, &n, e);
-		if (r == 0)
-			r = recover_node(&t->v, n, i * t->item.disk.facts.part, e);
-		tree_free(&holder);
-	}
-	return r;
-}
-
 static int end_output(struct restore *t, struct vd_error *e)
 {
 	struct vd_image *img = t->v.to;
@@ -183,7 +167,7 @@ static int recover(struct restore *t, struct vd_error *e)
 	if (r < 0)
 		return r;
 	t->v.job = progress_start(t->s, "restore");
-	r = t->item.is_verbatim ? recover_node(&t->v, t->item.file, 0, e) : recover_parts(t, e);
+	r = t->item.is_verbatim ? recover_node(&t->v, t->item.file, 0, e) : recover_disk(&t->v, &t->item.disk, e);
 	if (r == 0)
 		r = end_output(t, e);
 	t->seconds = progress_end();

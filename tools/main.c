@@ -47,6 +47,7 @@ static const struct verb *const verbs[] = {
 	&verb_verify,
 	&verb_wipe,
 	&verb_cert,
+	&verb_drill,
 	&verb_ledger,
 	&verb_scan,
 	NULL,

@@ -106,6 +106,14 @@ struct backup_settings {
 	bool dry_run;
 };
 
+/* drill */
+struct drill_settings {
+	bool no_boot, no_kvm;
+	const char *expect, *report, *html, *scratch;
+	uint64_t timeout, memory;       /* seconds, MiB */
+	int bus, firmware, lang;        /* enum drill_bus, drill_firmware, sheet_lang */
+};
+
 /* ledger */
 struct ledger_settings {
 	const char *from, *to, *image, *who, *act;
@@ -174,6 +182,7 @@ struct settings {
 	struct backup_settings backup;
 	struct ledger_settings ledger;
 	struct verify_settings verify;
+	struct drill_settings drill;
 
 	struct secret_sources keys, new_keys;
 	const char *token_file, *new_token_file;        /* of key commands */

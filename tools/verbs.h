@@ -36,6 +36,7 @@ extern const struct verb verb_cert;
 extern const struct verb verb_scan;
 extern const struct verb verb_repo;
 extern const struct verb verb_backup;
+extern const struct verb verb_drill;
 extern const struct verb verb_ledger;
 extern const struct verb verb_restore;
 extern const struct verb verb_backups;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One command at a time; events that come between are passed over. Answers have a bound, as a guest may be the one that gives them. */
+/* One command at a time; events that come between go to who has asked for them. Answers have a bound, as a guest may be the one that gives them. */
 #include "backup/qmp.h"
 
 #include <errno.h>
@@ -28,6 +28,8 @@ struct qmp {
 	bool is_agent;
 	char *line;                     /* what came, NUL behind it */
 	size_t n, room, used;           /* used: of the line that was handed out */
+	void (*on_event)(void *ctx, const char *name);
+	void *ctx;
 };
 
 static int64_t now_ms(void)
@@ -119,6 +121,36 @@ static int send_all(struct qmp *q, const char *text, size_t n, struct vd_error *
 	return 0;
 }
 
+void qmp_on_event(struct qmp *q, void (*on_event)(void *ctx, const char *name), void *ctx)
+{
+	q->on_event = on_event;
+	q->ctx = ctx;
+}
+
+static void tell_event(struct qmp *q, struct json_object *o)
+{
+	struct json_object *x;
+
+	if (q->on_event && json_object_object_get_ex(o, "event", &x) && json_object_is_type(x, json_type_string))
+		q->on_event(q->ctx, json_object_get_string(x));
+}
+
+int qmp_listen(struct qmp *q, struct vd_error *e)
+{
+	struct pollfd p = { .fd = q->fd, .events = POLLIN };
+
+	while (poll(&p, 1, 0) > 0 || memchr(q->line + q->used, '\n', q->n - q->used)) {
+		struct json_object *o;
+		int r = next_object(q, now_ms() + 1000, &o, e);
+
+		if (r < 0)
+			return r;
+		tell_event(q, o);
+		json_object_put(o);
+	}
+	return 0;
+}
+
 /* ---- commands ------------------------------------------------------------------------------------------- */
 
 /* The agent answers in turn and knows no ids. */
@@ -181,6 +213,7 @@ int qmp_run(struct qmp *q, const char *command, struct json_object *arguments, u
 			json_object_put(o);
 			return r;
 		}
+		tell_event(q, o);
 		json_object_put(o);
 	}
 	return r;

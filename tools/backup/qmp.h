@@ -18,6 +18,10 @@ int qmp_connect_agent(const char *socket, struct qmp **out, struct vd_error *e);
 /* NULL is allowed. */
 void qmp_close(struct qmp *q);
 int qmp_fd(const struct qmp *q);
+/* Called for every event that comes while an answer is awaited, or by qmp_listen(). */
+void qmp_on_event(struct qmp *q, void (*on_event)(void *ctx, const char *name), void *ctx);
+/* Takes what has come. VD_EIO: the connection is gone. */
+int qmp_listen(struct qmp *q, struct vd_error *e);
 
 /*
  * `arguments` may be NULL, and is taken. *result (NULL: not wanted) is the caller's to put. VD_EFAILED: it was refused, in qemu's words; VD_EIO: no

@@ -352,3 +352,19 @@ int recover_node(struct recovery *v, const struct node *n, uint64_t at, struct v
 	free(g);
 	return r;
 }
+
+int recover_disk(struct recovery *v, const struct disk_base *disk, struct vd_error *e)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < disk->facts.n_parts && r == 0; i++) {
+		struct tree holder = { 0 };
+		struct node *n;
+
+		r = disk_load_part(v->repo, disk, i, &holder, &n, e);
+		if (r == 0)
+			r = recover_node(v, n, i * disk->facts.part, e);
+		tree_free(&holder);
+	}
+	return r;
+}

@@ -6,7 +6,7 @@
 #ifndef TOOLS_BACKUP_RECOVER_H
 #define TOOLS_BACKUP_RECOVER_H
 
-#include "backup/tree.h"
+#include "backup/disk.h"
 
 struct recovery {
 	struct repo *repo;              /* its index has been read */
@@ -21,5 +21,8 @@ struct recovery {
 };
 /* The content of a file's node at byte `at` of the image; what lies past its end has to be zeros. VD_ECORRUPT: the node contradicts itself. */
 int recover_node(struct recovery *v, const struct node *n, uint64_t at, struct vd_error *e);
+
+/* The content of a disk, part by part. */
+int recover_disk(struct recovery *v, const struct disk_base *disk, struct vd_error *e);
 
 #endif

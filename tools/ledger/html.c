@@ -2,6 +2,7 @@
 /* Draws a certificate as one HTML page to print. Every text is escaped and stands in an element that isolates its direction. */
 #include <string.h>
 
+#include "ledger/html.h"
 #include "ledger/sheet.h"
 
 static const char style[] =
@@ -23,7 +24,7 @@ struct page {
 	enum open open;
 };
 
-static void put_escaped(struct bytes *out, const char *text)
+void html_put_text(struct bytes *out, const char *text)
 {
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
@@ -45,10 +46,26 @@ static void put_escaped(struct bytes *out, const char *text)
 	}
 }
 
+static void put_start(struct bytes *out, const char *lang, const char *policy)
+{
+	bytes_format(out,
+		     "<!DOCTYPE html>\n<html lang=\"%s\">\n<head>\n<meta charset=\"utf-8\">\n"
+		     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'%s\">\n<style>%s</style>\n",
+		     lang, policy, style);
+}
+
+void html_put_head(struct bytes *out, const char *lang, const char *title, const char *policy)
+{
+	put_start(out, lang, policy);
+	bytes_text(out, "<title>");
+	html_put_text(out, title);
+	bytes_text(out, "</title>\n</head>\n<body>\n");
+}
+
 static void put_in(struct bytes *out, const char *before, const char *text, const char *after)
 {
 	bytes_text(out, before);
-	put_escaped(out, text);
+	html_put_text(out, text);
 	bytes_text(out, after);
 }
 
@@ -117,10 +134,7 @@ void sheet_to_html(const struct sheet *s, struct bytes *out)
 	struct page page = { .out = out };
 	const struct sheet_sink sink = { html_title, html_section, html_pair, html_item, &page };
 
-	bytes_format(out,
-		     "<!DOCTYPE html>\n<html lang=\"%s\">\n<head>\n<meta charset=\"utf-8\">\n"
-		     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<style>%s</style>\n",
-		     sheet_say(s, "en", "zh-CN"), style);
+	put_start(out, sheet_say(s, "en", "zh-CN"), "");
 	sheet_walk(s, &sink);
 	turn_to(&page, NOTHING);
 	put_foot(s, out);
