@@ -188,8 +188,14 @@ $(B)/tests/unit/test_kmip.o $(B)/tests/fuzz/fuzz_kmip.o: INC = -I. -Itools
 $(B)/tests/unit/test_kmip $(B)/tests/fuzz/fuzz_kmip.replay: $(call obj,$(KMIP_MESSAGES))
 $(B)/fuzz/fuzz_kmip: FUZZED = -Itools $(KMIP_MESSAGES)
 
+# What a repository's server or its disk may hold is read by parts of the command.
+$(B)/tests/fuzz/fuzz_repository.o: INC = -Ilibvdisk/include -Itools -I.
+$(B)/tests/fuzz/fuzz_repository.replay: $(filter-out $(B)/tools/main.o,$(call obj,$(TOOL_SRC)))
+$(B)/tests/fuzz/fuzz_repository.replay: FUZZ_LIBS = $(TOOL_LIBS)
+$(B)/fuzz/fuzz_repository: FUZZED = -Ilibvdisk/include -Itools $(filter-out tools/main.c,$(TOOL_SRC)) $(TOOL_LIBS)
+
 $(B)/tests/fuzz/%.replay: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(SUP_A) $(LIB_A)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LIBS) $(FUZZ_LIBS)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 

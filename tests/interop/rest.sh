@@ -3,7 +3,7 @@
 # Objects behind restic's REST protocol: with rclone, which serves it, killed and started again; and with a server that lies.
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/certs.sh"
-requires rclone openssl python3 curl
+requires rclone restic openssl python3 curl
 store=$BUILDDIR/tests/interop/store
 some=$(printf '%064x' 1)
 other=$(printf '%064x' 2)
@@ -120,6 +120,34 @@ began=$(date +%s)
 check_fails 1 "a server that stays away is given up" $store $at patience=3 list pack
 [ $(($(date +%s) - began)) -lt 10 ]
 claim "in time"
+
+# ---- a backup, with the server killed and started again under it
+
+truncate -s 400M disk.raw
+dd if=/dev/urandom of=disk.raw bs=1M count=300 conv=notrunc status=none
+echo secret > pw
+serve
+at=rest:http://127.0.0.1:$port/vm
+check "a repository is made at the server" "$VDISK" repo init --repo $at --passphrase-file pw
+"$VDISK" backup --repo $at --passphrase-file pw disk.raw > backup.out 2>&1 &
+writer=$!
+until [ "$(find repo/vm/data -type f | wc -l)" -gt 3 ]; do :; done
+kill -9 $server
+wait $server 2>/dev/null
+before=$(find repo/vm/data -type f | wc -l)
+sleep 1
+[ -z "$(find repo/vm/snapshots -type f)" ]
+claim "the server is killed in the middle of a backup (with $before packs)"
+serve
+wait $writer
+claim "the backup goes on when the server is there again"
+check "nothing of it is lost" "$VDISK" verify --repo $at --passphrase-file pw
+check "without a key, the same" "$VDISK" verify --repo $at --keyless
+check "restic finds it sound over the same protocol" \
+	env RESTIC_PASSWORD_FILE=pw RESTIC_CACHE_DIR="$PWD/cache" restic -r $at check --read-data
+check "the disk is restored from it" "$VDISK" restore --repo $at --passphrase-file pw latest back.raw
+check "and is the same" cmp disk.raw back.raw
+stop
 
 # ---- a server that lies
 

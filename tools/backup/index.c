@@ -235,7 +235,8 @@ static void read_blob(struct jread *j, struct blob *b)
 		else
 			jread_skip(j);
 	}
-	if (b->len < SEAL_OVERHEAD)
+	/* No pack is larger than its own places can say. */
+	if (b->len < SEAL_OVERHEAD || b->off > UINT32_MAX - b->len)
 		j->is_bad = true;
 }
 

@@ -114,15 +114,13 @@ static void read_member(struct jread *j, const char *key, struct snapshot *s, ch
 		jread_skip(j);
 }
 
-int snapshot_load(struct repo *r, const char *name, struct snapshot *out, struct vd_error *e)
+int snapshot_read(const char *name, const void *json, size_t n, struct snapshot *out, struct vd_error *e)
 {
-	struct bytes text = { 0 };
-	int c = repo_load(r, STORE_SNAPSHOT, name, &text, e);
-	struct jread j = jread_of(text.at, text.n);
+	struct jread j = jread_of(json, n);
 	char key[32], when[64] = "";
 
 	*out = (struct snapshot){ 0 };
-	if (c == 0 && jread_object(&j))
+	if (jread_object(&j))
 		while (jread_key(&j, key, sizeof(key)))
 			read_member(&j, key, out, when, sizeof(when));
 	snprintf(out->name, sizeof(out->name), "%s", name);
@@ -130,10 +128,19 @@ int snapshot_load(struct repo *r, const char *name, struct snapshot *out, struct
 		out->host = strdup("");
 	if (!out->user)
 		out->user = strdup("");
-	if (c == 0 && (!jread_is_done(&j) || !time_read(when, &out->sec, &out->nsec)))
-		c = fail(e, VD_ECORRUPT, "snapshot %.8s: it is not what a snapshot looks like", name);
-	if (c < 0)
-		snapshot_free(out);
+	if (jread_is_done(&j) && time_read(when, &out->sec, &out->nsec))
+		return 0;
+	snapshot_free(out);
+	return fail(e, VD_ECORRUPT, "snapshot %.8s: it is not what a snapshot looks like", name);
+}
+
+int snapshot_load(struct repo *r, const char *name, struct snapshot *out, struct vd_error *e)
+{
+	struct bytes text = { 0 };
+	int c = repo_load(r, STORE_SNAPSHOT, name, &text, e);
+
+	if (c == 0)
+		c = snapshot_read(name, text.at, text.n, out, e);
 	bytes_free(&text);
 	return c;
 }

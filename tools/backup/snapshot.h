@@ -22,6 +22,8 @@ struct snapshot {
 };
 void snapshot_free(struct snapshot *s);
 
+/* What its text says. VD_ECORRUPT: it breaks a rule; then there is nothing to free. */
+int snapshot_read(const char *name, const void *json, size_t n, struct snapshot *out, struct vd_error *e);
 /* Reads one. VD_ECORRUPT: it breaks a rule. */
 int snapshot_load(struct repo *r, const char *name, struct snapshot *out, struct vd_error *e);
 /* Commits: after this it is there. Fills s->name. */
