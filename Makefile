@@ -20,10 +20,10 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
         -Wformat=2 -Wvla $(if $(or $(WERROR),$(CI)),-Werror)
 
 LIB_PKGS := libgcrypt libcryptsetup zlib libzstd
-OPT_PKGS := $(shell for p in libisal libdeflate liburing gpgme libnbd; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
+OPT_PKGS := $(shell for p in libisal libdeflate liburing gpgme libnbd libcurl; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 HAVE     := $(if $(filter libisal,$(OPT_PKGS)),-DVD_HAVE_ISAL) $(if $(filter libdeflate,$(OPT_PKGS)),-DVD_HAVE_LIBDEFLATE) \
             $(if $(filter liburing,$(OPT_PKGS)),-DVD_HAVE_URING) $(if $(filter gpgme,$(OPT_PKGS)),-DVD_HAVE_GPGME) \
-            $(if $(filter libnbd,$(OPT_PKGS)),-DVD_HAVE_LIBNBD)
+            $(if $(filter libnbd,$(OPT_PKGS)),-DVD_HAVE_LIBNBD) $(if $(filter libcurl,$(OPT_PKGS)),-DVD_HAVE_CURL)
 HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1 nbdkit fuse3; do $(PKG_CONFIG) --exists $$p 2>/dev/null && echo $$p; done)
 HAVE     += $(if $(filter fuse3,$(HELPER_PKGS)),-DVD_HAVE_FUSE)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)

@@ -16,6 +16,7 @@
 #include "libvdisk/core/inplace.h"
 #include "libvdisk/core/keysrc.h"
 #include "libvdisk/core/shape.h"
+#include "libvdisk/io/https.h"
 #include "libvdisk/io/nbd.h"
 #include "libvdisk/io/sink.h"
 #include "libvdisk/core/stub.h"
@@ -295,7 +296,7 @@ int vd_image_open_on(struct vd_host *host, const struct vd_format *format, const
 
 VD_PUBLIC bool vd_name_is_address(const char *name)
 {
-	return vd_nbd_is_name(name);
+	return vd_nbd_is_name(name) || vd_https_is_name(name);
 }
 
 VD_PUBLIC int vd_image_open(const char *path, const struct vd_open_opts *opts, struct vd_image **out, struct vd_error *e)

@@ -238,7 +238,8 @@ struct vd_open_opts {
 /*
  * True for the address of a disk that a server exports, which every call with a path of an image takes as one: by NBD
  * "nbd+unix:///EXPORT?socket=PATH", "nbd://HOST:PORT/EXPORT", "nbds://..." for TLS, as libnbd has them. Such a disk is like a block
- * device, of fixed size, but nobody locks it; it is raw unless the format is named. An image that names one is refused.
+ * device, of fixed size, but nobody locks it; it is raw unless the format is named. Or of an image on a web server,
+ * "https://HOST/PATH", which is only read and whose format its bytes say. An image that names such an address is refused.
  */
 VD_PUBLIC bool vd_name_is_address(const char *name);
 /*

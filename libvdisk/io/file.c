@@ -19,6 +19,7 @@
 #include "libvdisk/base/checked.h"
 #include "libvdisk/base/cleanup.h"
 #include "libvdisk/io/lock.h"
+#include "libvdisk/io/https.h"
 #include "libvdisk/io/nbd.h"
 #include "libvdisk/io/path.h"
 #include "libvdisk/io/stream.h"
@@ -385,6 +386,8 @@ static int os_open(struct vd_host *h, const char *path, unsigned flags, struct v
 	(void)h;
 	if (vd_nbd_is_name(path))
 		return vd_nbd_open(path, flags, out, e);
+	if (vd_https_is_name(path))
+		return vd_https_open(path, flags, out, e);
 	if (flags & VD_IO_CREATE)
 		flags |= VD_IO_WRITE;
 	else if ((r = judge(path, flags, &is_device, e)) < 0)
@@ -466,7 +469,7 @@ static bool os_exists(struct vd_host *h, const char *path)
 	struct stat st;
 
 	(void)h;
-	return vd_nbd_is_name(path) || !lstat(path, &st);
+	return vd_nbd_is_name(path) || vd_https_is_name(path) || !lstat(path, &st);
 }
 
 struct vd_host *vd_host_os(void)

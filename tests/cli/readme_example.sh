@@ -36,6 +36,7 @@ printf '\125\252' | dd of=disk.raw bs=1 seek=510 conv=notrunc status=none
 # An overlay, and two images that it can stand on.
 for golden in golden-1.qcow2 golden-2.qcow2; do "$VDISK" create -q -f qcow2 $golden 1M; done
 "$VDISK" create -q -f qcow2 -b golden-1.qcow2 -F qcow2 web.qcow2
+"$VDISK" create -q -f vmdk web.vmdk 1M
 jobs "$en" > jobs.txt
 while read -r verb line; do
 	[ "$verb" = vdisk ] && check "does the job: $line" sh -c "\"\$VDISK\" $line"
