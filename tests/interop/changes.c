@@ -96,6 +96,7 @@ int main(int argc, char **argv)
 	const char *end = "durable";
 	struct vd_key *key = NULL;
 	struct vd_error e;
+	int r;
 
 	for (int opt; (opt = getopt(argc, argv, "m:b:l:n:atcq:g:w:o:k:s:e:")) > 0;)
 		switch (opt) {
@@ -120,5 +121,7 @@ int main(int argc, char **argv)
 		case 'e': end = optarg; break;
 		default: return 2;
 		}
-	return optind + 1 == argc ? backup(argv[optind], &o, &want, end) : 2;
+	r = optind + 1 == argc ? backup(argv[optind], &o, &want, end) : 2;
+	vd_key_free(key);
+	return r;
 }

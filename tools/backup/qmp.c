@@ -87,7 +87,8 @@ static int next_object(struct qmp *q, int64_t until, struct json_object **out, s
 		char *end;
 		int r;
 
-		memmove(q->line, q->line + q->used, q->n - q->used);
+		if (q->used)
+			memmove(q->line, q->line + q->used, q->n - q->used);
 		q->n -= q->used;
 		q->used = 0;
 		end = q->n ? memchr(q->line, '\n', q->n) : NULL;
