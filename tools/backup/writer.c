@@ -11,7 +11,7 @@
 #include "ui.h"
 
 #define INDEX_TEXT (4u << 20)   /* an index file is written when it has as much: below restic's own 8 MiB */
-#define STORES 2
+#define STORES 4                /* of which most wait for the disk */
 
 struct writer {
 	struct repo *repo;
