@@ -47,7 +47,7 @@ enum scan_status { SCAN_STATUS_FOUND = 21, SCAN_STATUS_INCOMPLETE = 22 };
 /* What a drill has to say of a disk. */
 enum drill_status {
 	DRILL_STATUS_FAILED = 10,
-	DRILL_STATUS_UNLOCK = 21,
+	DRILL_STATUS_UNLOCK = 23,
 };
 
 /* Status and reason, as the pages print them. 128 stands for 128 + the number of the signal. */
@@ -70,7 +70,7 @@ enum drill_status {
 	X(20, "wipe: refused, since something else would be lost with it")               \
 	X(21, "scan: findings at or above the severity that fails")                      \
 	X(22, "scan: something could not be looked at, and nothing else fails")          \
-	X(21, "drill: boots to the prompt for a disk's passphrase; what comes after was not shown") \
+	X(23, "drill: boots to the prompt for a disk's passphrase; what comes after was not shown") \
 	X(63, "the format, or a feature of the image, is not supported")                 \
 	X(64, "wrong usage")                                                             \
 	X(128, "stopped by a signal: 128 and the number of the signal")

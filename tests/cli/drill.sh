@@ -48,7 +48,7 @@ speaks panic.raw "web login:
 Kernel panic - not syncing: Attempted to kill init!"
 fails panic "a panic behind the login prompt does not pass" 10 panic.raw
 speaks unlock.raw "Please unlock disk sda2_crypt: "
-fails unlock-prompt "a prompt for a disk's passphrase has a status of its own" 21 unlock.raw
+fails unlock-prompt "a prompt for a disk's passphrase has a status of its own" 23 unlock.raw
 speaks noroot.raw "Gave up waiting for root file system device."
 fails no-root "no root file system" 10 noroot.raw
 speaks emergency.raw "You are in emergency mode."
