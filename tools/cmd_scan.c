@@ -9,6 +9,7 @@
 #include "json.h"
 #include "scan/container.h"
 #include "scan/report.h"
+#include "scan/residue.h"
 #include "source.h"
 #include "ui.h"
 #include "verbs.h"
@@ -56,6 +57,8 @@ static int judge(const struct settings *s, struct fsview *v, struct vd_image *im
 	report.fail_on = s->scan.fail_on ? (enum scan_severity)s->scan.fail_on : SCAN_MEDIUM;
 	if (r == 0 && img)
 		r = scan_container(img, v, &findings, e);
+	if (r == 0 && img)
+		r = scan_residue(img, v, &findings, e);
 	if (r == 0) {
 		scan_findings_sort(&findings);
 		report.result = result_of(&findings, v, report.fail_on);

@@ -105,6 +105,32 @@ grep -q 'SEAL-025 .*at byte 83886080' "$stdout"
 claim "it is told where"
 check "unless only worse fails" "$VDISK" scan -f raw --fail-on=critical gap.raw
 
+# ---- what is left outside of files ----------------------------------------------------------------------------
+
+cp disk.raw deleted.raw
+dd if=fs.img of=part.img status=none
+debugfs -w -R 'rm /root/data' part.img 2> /dev/null
+dd if=part.img of=deleted.raw bs=1M seek=1 conv=notrunc status=none
+check_fails 21 "a deleted file fails" "$VDISK" scan -f raw deleted.raw
+grep -q 'SEAL-024 .*partition 1: 1 deleted file of 2\.9 MiB' "$stdout"
+claim "it is told how much can be found"
+grep -q 'SEAL-025 .*partition 1: about 2\.9 MiB of free space' "$stdout"
+claim "and that free space is not zeros"
+truncate -s 100M swap.raw
+printf 'label: gpt\nstart=2048,size=122880\nsize=20480,type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F\n' | sfdisk -q swap.raw
+dd if=fs.img of=swap.raw bs=1M seek=1 conv=notrunc status=none
+truncate -s 10M swap.img && mkswap swap.img > /dev/null
+dd if=swap.img of=swap.raw bs=1M seek=61 conv=notrunc status=none
+check "fresh swap space passes" "$VDISK" scan -f raw swap.raw
+echo memory | dd of=swap.raw bs=1M seek=65 conv=notrunc status=none
+check_fails 21 "used swap space fails" "$VDISK" scan -f raw swap.raw
+grep -q 'SEAL-022 .*partition 2' "$stdout"
+claim "it is told as such"
+printf S1SUSPEND | dd of=swap.raw bs=1 seek=$((61 * 1048576 + 4086)) conv=notrunc status=none
+check_fails 21 "a sleeping machine fails" "$VDISK" scan -f raw --fail-on=critical swap.raw
+grep -q 'SEAL-023' "$stdout"
+claim "it is told, too"
+
 # ---- nothing unseen passes -----------------------------------------------------------------------------------
 
 # unseen KIND CLAIM IMAGE

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fail.h"
+#include "scan/residue.h"
 #include "signals.h"
 #include "sizes.h"
 #include "source.h"
@@ -27,7 +28,7 @@ struct look {
 	bool is_encrypted;
 	uint64_t bytes[VD_N_OWNERS];            /* that are not zeros, of those who should have none */
 	uint64_t vm_state;
-	uint64_t gap_bytes, first_gap;
+	struct scan_nonzero gaps;
 };
 
 /* Nothing but zeros; or but ones, with which tables are padded. */
@@ -185,44 +186,31 @@ static int walk_host(struct look *l, struct vd_error *e)
 static int judge_gap(void *ctx, const struct fsview_range *gap)
 {
 	struct look *l = ctx;
-	struct vd_error e;
+	struct vd_error e = { 0 };
+	int r;
 	bool is_mbr = !strcmp(fsview_table(l->v), "mbr");
 	uint64_t at = gap->off, end = gap->off + gap->len;
 
 	if (is_mbr && at < EMBEDDED_END)
 		at = end < EMBEDDED_END ? end : EMBEDDED_END;
-	while (at < end) {
-		struct vd_extent x[64];
-		size_t n = 0;
-		int r = vd_image_extents(l->img, at, end - at, x, 64, &n, &e);
-
-		for (size_t i = 0; i < n && r == 0; i++)
-			for (uint64_t off = 0; off < x[i].len && !(x[i].flags & (VD_EXTENT_ZERO | VD_EXTENT_HOLE)) && r == 0; off += PIECE) {
-				size_t len = x[i].len - off < PIECE ? (size_t)(x[i].len - off) : PIECE;
-
-				r = vd_image_pread(l->img, l->piece, len, x[i].off + off, &e);
-				if (r == 0 && !is_blank(l->piece, len)) {
-					l->first_gap = l->gap_bytes ? l->first_gap : x[i].off + off;
-					l->gap_bytes += len;
-				}
-			}
-		if (r < 0 || !n) {
-			fsview_fall_short(l->v, FSVIEW_ACCESS, "", "a gap between partitions cannot be read: %s", r < 0 ? e.message : "");
-			return 0;
-		}
-		at = x[n - 1].off + x[n - 1].len;
+	if (at >= end)
+		return 0;
+	r = scan_count_nonzero(l->img, (struct fsview_range){ at, end - at }, &l->gaps, &e);
+	if (r < 0 && r != VD_ECANCELLED) {
+		fsview_fall_short(l->v, FSVIEW_ACCESS, "", "a gap between partitions cannot be read: %s", e.message);
+		return 0;
 	}
-	return 0;
+	return r;
 }
 
 static int judge_gaps(struct look *l, struct vd_error *e)
 {
 	int r = fsview_gaps(l->v, judge_gap, l, e);
 
-	if (r == 0 && l->gap_bytes)
+	if (r == 0 && l->gaps.bytes)
 		scan_findings_add(l->f, RULE_GAPS, SCAN_HIGH, "", "overwrite them with zeros",
 				  "about %s between partitions are not zeros, first at byte %llu of the disk",
-				  size_show((double)l->gap_bytes).s, (unsigned long long)l->first_gap);
+				  size_show((double)l->gaps.bytes).s, (unsigned long long)l->gaps.first);
 	return r;
 }
 
