@@ -57,13 +57,21 @@ static const struct opt qcow2_options[] = {
 	{ 0 },
 };
 
-/* Of vhdx, too. */
+#define VHD_OPTS                                                                                       \
+	{ .name = "size", .kind = OPT_SIZE, .where = WHERE(size) },                                     \
+	{ .name = "subformat", .kind = OPT_TEXT, .where = WHERE(subformat) },                           \
+	{ .name = "block_size", .kind = OPT_SIZE, .where = WHERE(cluster_size) },                       \
+	{ .name = "backing_file", .kind = OPT_TEXT, .where = WHERE(backing_file) },                     \
+	{ .name = "backing_fmt", .kind = OPT_TEXT, .where = WHERE(backing_format) }
+
 static const struct opt vhd_options[] = {
-	{ .name = "size", .kind = OPT_SIZE, .where = WHERE(size) },
-	{ .name = "subformat", .kind = OPT_TEXT, .where = WHERE(subformat) },
-	{ .name = "block_size", .kind = OPT_SIZE, .where = WHERE(cluster_size) },
-	{ .name = "backing_file", .kind = OPT_TEXT, .where = WHERE(backing_file) },
-	{ .name = "backing_fmt", .kind = OPT_TEXT, .where = WHERE(backing_format) },
+	VHD_OPTS,
+	{ 0 },
+};
+
+static const struct opt vhdx_options[] = {
+	VHD_OPTS,
+	{ .name = "logical_sector_size", .kind = OPT_NUMBER, .where = WHERE(logical_sector_size), .min = 512, .max = 4096 },
 	{ 0 },
 };
 
@@ -84,7 +92,7 @@ static const struct format_options {
 	const struct opt *table;
 } formats[] = {
 	{ "raw", raw_options }, { "luks", luks_options }, { "qcow2", qcow2_options }, { "vhd", vhd_options },
-	{ "vpc", vhd_options }, { "vhdx", vhd_options }, { "vmdk", vmdk_options },
+	{ "vpc", vhd_options }, { "vhdx", vhdx_options }, { "vmdk", vmdk_options },
 };
 
 static const struct opt *options_of(const char *format)
@@ -165,6 +173,7 @@ int newimage_opts(const struct settings *s, const char *format, struct vd_create
 		.subformat = m->subformat ? m->subformat : default_subformat(s, format),
 		.adapter_type = m->adapter_type,
 		.hw_version = (uint32_t)m->hw_version,
+		.logical_sector_size = (uint32_t)m->logical_sector_size,
 		.cluster_size = (uint32_t)m->cluster_size,
 		.refcount_bits = (uint32_t)m->refcount_bits,
 		.compression = (enum vd_compression)m->compression,

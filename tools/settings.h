@@ -46,7 +46,7 @@ enum progress_how { PROGRESS_UNSAID, PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_LINE,
 struct new_image {
 	uint64_t size;                  /* -o size= */
 	uint64_t size_unit;             /* it is a multiple of this; 0: any */
-	uint64_t cluster_size, refcount_bits, hw_version;
+	uint64_t cluster_size, refcount_bits, hw_version, logical_sector_size;
 	int compat;                     /* enum compat */
 	int compression;                /* enum vd_compression */
 	bool lazy_refcounts, extended_l2, data_file_raw, zeroed_grains;

@@ -7,7 +7,7 @@
 #include "libvdisk/base/utf16.h"
 
 #define CREATOR "vdisk"
-#define SECTOR_SIZE 512u                /* of new disks without a parent; what is below is 4096 today */
+#define SECTOR_SIZE 512u                /* of new disks without a parent, if nothing is said; what is below is 4096 today */
 #define PHYSICAL_SECTOR_SIZE 4096u
 #define LOG_BYTES VHDX_MIB
 #define CHUNK 65536u
@@ -42,9 +42,15 @@ static int choose_type(struct plan *p, struct vd_error *e)
 static int choose_units(struct plan *p, struct vd_error *e)
 {
 	const struct vd_vhdx *parent = p->c->parent;
-	uint32_t size = p->c->opts->cluster_size;
+	uint32_t size = p->c->opts->cluster_size, wanted = p->c->opts->logical_sector_size;
 
 	p->s.sector_size = parent ? parent->sector_size : SECTOR_SIZE;
+	if (wanted && parent && wanted != parent->sector_size)
+		return vd_fail(e, VD_EARG, "a child has sectors like its parent, of %" PRIu32 " bytes", parent->sector_size);
+	if (wanted && wanted != 512 && wanted != 4096)
+		return vd_fail(e, VD_EARG, "sectors of %" PRIu32 " bytes are not possible: 512 and 4096 are", wanted);
+	if (wanted)
+		p->s.sector_size = wanted;
 	p->s.physical_sector_size = PHYSICAL_SECTOR_SIZE;
 	if (!size)
 		size = parent ? parent->block_size : VHDX_BLOCK_DEFAULT;

@@ -297,6 +297,7 @@ struct vd_create_opts {
 	void *gate_ctx;
 	struct vd_key *const *backing_keys; /* to open an encrypted backing file */
 	size_t n_backing_keys;
+	uint32_t logical_sector_size;   /* vhdx: 512 or 4096; 0: the parent's, else 512 */
 };
 
 /*

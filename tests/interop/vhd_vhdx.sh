@@ -142,6 +142,18 @@ scatter() { # IMAGE RAW SEED: writes to both
 	workload "$3" 8390144 > work
 	with_commands work "$imgio" -w "$1" > imgio.log && qemu_io -f raw "$2" < work
 }
+# Sectors of 4096 bytes, which qemu does not read.
+head -c 8M disk.raw > even.raw
+rm -f x.vhdx
+check "sectors of 4096 bytes" "$VDISK" convert -q -O vhdx -o logical_sector_size=4096,block_size=1M even.raw x.vhdx
+check "the witness reads them" witness x.vhdx even.raw
+check "so does libvhdi" libvhdi_reads x.vhdx even.raw
+check "and vdisk, which finds nothing wrong" reads_as x.vhdx even.raw
+check "no fault in it" "$VDISK" check -q x.vhdx
+check_fails 64 "its disk has whole sectors" "$VDISK" create -f vhdx -o logical_sector_size=4096 no.vhdx 1049088
+check_fails 64 "other sectors are refused" "$VDISK" create -f vhdx -o logical_sector_size=1024 no.vhdx 1M
+check_fails 64 "so they are in a VHD" "$VDISK" create -f vhd -o logical_sector_size=4096 no.vhd 1M
+
 for f in vhd vhdx; do
 	rm -f base.$f other.$f x.$f
 	cp disk.raw want.raw
