@@ -13,6 +13,7 @@
 #include "ledger/pdf.h"
 #include "ledger/schema.h"
 #include "ledger/sheet.h"
+#include "ledger/sm2.h"
 #include "ui.h"
 #include "verbs.h"
 
@@ -23,6 +24,10 @@ static const struct opt trust[] = {
 	  .help = "whose keys may sign, as ssh-keygen has it: NAME ssh-ed25519 KEY" },
 	{ .name = "signer", .kind = OPT_TEXT, .where = WHERE(cert.signer), .arg = "NAME",
 	  .help = "who of them has to have signed (default: any)" },
+	{ .name = "validator", .kind = OPT_TEXT, .where = WHERE(cert.validator), .arg = "NAME",
+	  .help = "verify: who of them has to have signed FILE.validator.sig, with another key" },
+	{ .name = "sm2-public-key", .kind = OPT_TEXT, .where = WHERE(cert.sm2_public_key), .arg = "PEM",
+	  .help = "verify: whose SM2 signature FILE.sm2.sig has to be" },
 	{ .name = "public-key", .kind = OPT_TEXT, .where = WHERE(cert.public_key), .arg = "FILE", .help = "the one key that may sign" },
 	{ .name = "signature", .kind = OPT_TEXT, .where = WHERE(cert.signature), .arg = "SIG",
 	  .help = "the signature's file (default: FILE.sig)" },
@@ -33,6 +38,8 @@ static const struct opt_group trust_group = { "Signature", trust };
 static const struct opt signing[] = {
 	{ .name = "sign-key", .kind = OPT_TEXT, .where = WHERE(cert.sign_key), .arg = "KEY",
 	  .help = "sign: a private key file, or a public one whose key ssh-agent has" },
+	{ .name = "sm2-key", .kind = OPT_TEXT, .where = WHERE(cert.sm2_key), .arg = "PEM",
+	  .help = "sign: with SM2 and SM3, raw, into FILE.sm2.sig" },
 	{ .name = "comment", .kind = OPT_TEXT, .where = WHERE(cert.comment), .arg = "TEXT",
 	  .help = "keygen: whose key it is (default: user@host)" },
 	{ 0 },
@@ -57,7 +64,7 @@ static const char *const examples[] = {
 	"vdisk cert verify --allowed-signers allowed --signer ops@example.com web.json",
 	"vdisk cert show web.json",
 	"vdisk cert render --lang=zh --html web.html web.json",
-	"vdisk cert sign --sign-key auditor.pub --signature web.json.auditor.sig web.json",
+	"vdisk cert sign --sign-key auditor.pub web.json",
 	NULL,
 };
 
@@ -112,10 +119,12 @@ static int keygen(struct request *q, struct vd_error *e)
 
 /* ---- reading ---------------------------------------------------------------------------------------------- */
 
-static int name_signature(struct request *q, struct vd_error *e)
+/* FILE and an ending, if no other name was given. */
+static int name_signature(struct request *q, const char *ending, struct vd_error *e)
 {
 	if (!q->s->cert.signature)
-		return certificate_sig_path(q->path, q->sig_path, sizeof(q->sig_path), e);
+		return (size_t)snprintf(q->sig_path, sizeof(q->sig_path), "%s%s", q->path, ending) < sizeof(q->sig_path) ? 0 :
+			       fail(e, VD_EARG, "%s: the name is too long", q->path);
 	snprintf(q->sig_path, sizeof(q->sig_path), "%s", q->s->cert.signature);
 	return 0;
 }
@@ -135,7 +144,7 @@ static int judge_signer(struct request *q, struct vd_error *e)
 
 static int read_signed(struct request *q, struct vd_error *e)
 {
-	int r = name_signature(q, e);
+	int r = name_signature(q, ".sig", e);
 
 	if (r == 0)
 		r = certificate_open(q->path, q->sig_path, &q->c, e);
@@ -156,6 +165,44 @@ static void put_signature(struct json_object *j, const struct request *q)
 		json_put_text(j, "signer", q->name);
 }
 
+/* The second signature: by somebody else, and with a key that is not the first's. */
+static int judge_validator(const struct request *q, struct vd_error *e)
+{
+	char path[PATH_MAX], name[ALLOWED_NAME_MAX] = "";
+	struct certificate second;
+	int r;
+
+	if (!q->s->cert.validator)
+		return 0;
+	if (!q->s->cert.allowed_signers)
+		return fail(e, VD_EARG, "--validator goes with --allowed-signers");
+	snprintf(path, sizeof(path), "%.4000s.validator.sig", q->path);
+	r = certificate_open(q->path, path, &second, e);
+	if (r < 0)
+		return r;
+	r = allowed_by_file(q->s->cert.allowed_signers, &second.sig, q->s->cert.validator, name, e);
+	if (r == 0 && !memcmp(second.sig.public_key, q->c.sig.public_key, ED25519_SIZE))
+		r = fail(e, VD_EAUTH, "%s: was made with the key of the first signature: that is no second person", path);
+	certificate_close(&second);
+	return r;
+}
+
+static int judge_sm2(const struct request *q, struct vd_error *e)
+{
+	struct bytes sig = { 0 };
+	char path[PATH_MAX];
+	int r;
+
+	if (!q->s->cert.sm2_public_key)
+		return 0;
+	snprintf(path, sizeof(path), "%.4000s.sm2.sig", q->path);
+	r = file_read(path, SSHSIG_FILE_MAX, &sig, e);
+	if (r == 0)
+		r = sm2_judge(q->s->cert.sm2_public_key, path, &sig, &q->c.text, e);
+	bytes_free(&sig);
+	return r;
+}
+
 static int verify(struct request *q, struct vd_error *e)
 {
 	struct json_object *wipe, *j;
@@ -166,6 +213,10 @@ static int verify(struct request *q, struct vd_error *e)
 		return fail_hint(e, VD_EARG, "vdisk cert show tells which key signed, and that it did");
 	}
 	r = read_signed(q, e);
+	if (r == 0)
+		r = judge_validator(q, e);
+	if (r == 0)
+		r = judge_sm2(q, e);
 	if (r < 0)
 		return r;
 	wipe = schema_at(q->c.doc, "wipe");
@@ -173,6 +224,10 @@ static int verify(struct request *q, struct vd_error *e)
 		ui_line("%s: %s, signed by %s with %s", q->path, q->c.is_incident ? "an incident record, no certificate" : "a certificate",
 			q->name[0] ? q->name : "the key", q->c.fingerprint);
 		ui_line("grade: %s", schema_text(wipe, "statement"));
+		if (q->s->cert.validator)
+			ui_line("validated by %s", q->s->cert.validator);
+		if (q->s->cert.sm2_public_key)
+			ui_line("the signature with SM2 holds, too");
 		return 0;
 	}
 	j = summary(q, "verify");
@@ -261,26 +316,50 @@ static int render(struct request *q, struct vd_error *e)
 	return 0;
 }
 
-static int sign(struct request *q, struct vd_error *e)
+/* What of the two was asked for; print "": it is SM2, whose keys have no fingerprint. */
+static int make_signature(struct request *q, char print[SSHKEY_PRINT_SIZE], struct vd_error *e)
 {
-	struct json_object *j;
+	struct bytes sig = { 0 };
 	struct signer s;
-	char print[SSHKEY_PRINT_SIZE];
-	int r = q->s->cert.sign_key ? name_signature(q, e) : fail(e, VD_EARG, "cert sign: --sign-key KEY says with which key");
+	int r;
 
-	if (r == 0)
-		r = certificate_open(q->path, NULL, &q->c, e);
-	if (r == 0)
-		r = signer_open(q->s->cert.sign_key, &s, e);
+	print[0] = '\0';
+	if (q->s->cert.sm2_key) {
+		r = file_judge_new(q->sig_path, e);
+		if (r == 0)
+			r = sm2_sign(q->s->cert.sm2_key, &q->c.text, &sig, e);
+		if (r == 0)
+			r = file_write(q->sig_path, &sig, 0644, false, e);
+		bytes_free(&sig);
+		return r;
+	}
+	r = signer_open(q->s->cert.sign_key, &s, e);
 	if (r < 0)
 		return r;
 	sshkey_print(s.key.public_key, print);
 	r = certificate_sign(&q->c, &s, q->sig_path, e);
 	signer_close(&s);
+	return r;
+}
+
+static int sign(struct request *q, struct vd_error *e)
+{
+	const struct cert_settings *s = &q->s->cert;
+	char print[SSHKEY_PRINT_SIZE];
+	struct json_object *j;
+	int r;
+
+	if (!s->sign_key == !s->sm2_key)
+		return fail(e, VD_EARG, "cert sign: --sign-key KEY, or --sm2-key PEM, says with which key");
+	r = name_signature(q, s->sm2_key ? ".sm2.sig" : ".validator.sig", e);
+	if (r == 0)
+		r = certificate_open(q->path, NULL, &q->c, e);
+	if (r == 0)
+		r = make_signature(q, print, e);
 	if (r < 0)
 		return r;
 	if (!ui_is_json()) {
-		ui_summary("%s: signed with %s", q->sig_path, print);
+		ui_summary("%s: signed with %s", q->sig_path, print[0] ? print : "SM2");
 		return 0;
 	}
 	j = summary(q, "sign");

@@ -81,6 +81,7 @@ struct wipe_settings {
 struct cert_settings {
 	const char *allowed_signers, *signer, *public_key, *signature;
 	const char *sign_key, *comment;
+	const char *sm2_key, *sm2_public_key, *validator;
 	const char *html, *pdf;
 	int lang;                       /* enum sheet_lang */
 };

@@ -5,7 +5,7 @@
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/json.sh"
 . "$SRCDIR/tests/support/wiped.sh"
-requires ssh-keygen qemu-img perl xmllint pdftotext pdffonts
+requires ssh-keygen qemu-img perl xmllint pdftotext pdffonts openssl
 
 check "keygen" "$VDISK" cert keygen key
 make_certificate c.json key --operator "$(printf 'Li & <b>"M"\047\033[31m\342\200\256')"
@@ -80,9 +80,51 @@ grep -q 'no certificate' "$stdout"
 claim "and is called so"
 perl -pe 's/,/, /' c.json > blank.json
 check_fails 1 "what is not in canonical form is not signed" "$VDISK" cert sign --sign-key key blank.json
-check_fails 1 "no signature is replaced" "$VDISK" cert sign --sign-key key c.json
+check_fails 1 "no signature is replaced" "$VDISK" cert sign --sign-key key --signature c.json.sig c.json
 check "another person signs beside the first" "$VDISK" cert sign --sign-key other --signature c.json.second c.json
 check "and that verifies" "$VDISK" cert verify --public-key other.pub --signature c.json.second c.json
+
+# ---- a second person ----
+{ echo "first $(cat key.pub)"; echo "second $(cat other.pub)"; } > allowed
+validated() { "$VDISK" cert verify --allowed-signers allowed --signer first --validator "$1" c.json; }
+check_fails 1 "who has not signed is no validator" validated second
+check "the validator signs" "$VDISK" cert sign --sign-key other c.json
+check "and is known" validated second
+check_fails 13 "as himself alone" validated third
+mv c.json.validator.sig apart && "$VDISK" cert sign -q --sign-key key c.json
+check_fails 13 "the first signer is no second person" validated first
+mv apart c.json.validator.sig
+check "ssh-keygen verifies that, too" sh -c 'ssh-keygen -Y verify -f allowed -I second -n vdisk-certificate -s c.json.validator.sig < c.json'
+
+# ---- SM2 and SM3, with openssl as the judge ----
+for k in sm2 another; do openssl genpkey -algorithm SM2 -out $k.pem 2> /dev/null && openssl pkey -in $k.pem -pubout -out $k.pub.pem; done
+by_openssl() { openssl pkeyutl -verify -pubin -inkey "$1" -rawin -digest sm3 -in c.json -sigfile c.json.sm2.sig -pkeyopt distid:1234567812345678; }
+sm2() { "$VDISK" cert verify --public-key key.pub --sm2-public-key "$1" c.json; }
+check "a signature with SM2" "$VDISK" cert sign --sm2-key sm2.pem c.json
+check "openssl verifies it" by_openssl sm2.pub.pem
+check "so does vdisk" sm2 sm2.pub.pem
+check_fails 13 "not for another key" sm2 another.pub.pem
+check_fails 1 "no signature is replaced" "$VDISK" cert sign --sm2-key sm2.pem c.json
+check_fails 63 "a key of another kind is no SM2 key" "$VDISK" cert sign --sm2-key key --signature x.sig c.json
+flipped_sm2=0
+for i in 1 5 20 40 60; do
+	perl -e 'local $/; open my $f, "<:raw", "c.json.sm2.sig"; $_ = <$f>; substr($_, shift, 1) ^= "\1"; print' $i > flipped.sig
+	mv c.json.sm2.sig whole.sig && mv flipped.sig c.json.sm2.sig
+	sm2 sm2.pub.pem > log 2>&1
+	[ $? -eq 13 ] || flipped_sm2=$((flipped_sm2 + 1))
+	mv whole.sig c.json.sm2.sig
+done
+[ $flipped_sm2 -eq 0 ]
+claim "one bit of it changed: it fails"
+rm c.json.sm2.sig
+theirs=0
+# Numbers of all lengths: of 40 signatures some have one that begins with zeros.
+for i in $(seq 40); do
+	openssl pkeyutl -sign -inkey sm2.pem -rawin -digest sm3 -in c.json -out c.json.sm2.sig -pkeyopt distid:1234567812345678 &&
+		sm2 sm2.pub.pem > log 2>&1 || theirs=$((theirs + 1))
+done
+[ $theirs -eq 0 ]
+claim "vdisk verifies what openssl signed"
 
 # ---- by the wipe ----
 make_certificate bad.json key --verify=none --accept=overwritten

@@ -16,7 +16,7 @@ of_tables() {
 }
 # The options that a page describes, letters and long names.
 described() {
-	sed -n 's/^\.It Fl //p' "$@" | tr ' ' '\n' | grep -E '^-?[A-Za-z][a-z-]*$' | sed -n 's/^-//p'
+	sed -n 's/^\.It Fl //p' "$@" | tr ' ' '\n' | grep -E '^-?[A-Za-z][a-z0-9-]*$' | sed -n 's/^-//p'
 }
 
 of_tables 'print $_->{name} for @{$d->{verbs}}' > verbs

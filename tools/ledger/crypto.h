@@ -26,4 +26,8 @@ int crypto_sign(const uint8_t seed[ED25519_SIZE], const uint8_t public_key[ED255
 		uint8_t sig[ED25519_SIG_SIZE], struct vd_error *e);
 bool crypto_holds(const uint8_t public_key[ED25519_SIZE], const void *bytes, size_t n, const uint8_t sig[ED25519_SIG_SIZE]);
 
+/* SM2 with SM3 over its hash of key and identifier. `point` is x and y, 32 bytes each; `sig` is r and s. VD_EKEY: no pair. */
+int crypto_sm2_sign(const uint8_t number[32], const uint8_t point[64], const void *bytes, size_t n, uint8_t sig[64], struct vd_error *e);
+bool crypto_sm2_holds(const uint8_t point[64], const void *bytes, size_t n, const uint8_t sig[64]);
+
 #endif
