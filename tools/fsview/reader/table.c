@@ -271,7 +271,8 @@ bool table_answer(struct fsview_volume *v, const struct fsview_range *pieces, si
 	w.lack = (uint32_t)lack;
 	snprintf(w.why, sizeof(w.why), "%s", why ? why : "");
 	memcpy(p, &w, sizeof(w));
-	memcpy(p + sizeof(w), pieces, n * sizeof(*pieces));
+	if (n)
+		memcpy(p + sizeof(w), pieces, n * sizeof(*pieces));
 	return true;
 }
 
