@@ -390,9 +390,12 @@ static int holds_luks(struct vd_image *img, bool *yes, struct vd_error *e)
 int vd_layer_probe_header(struct vd_image *img, bool *yes, struct vd_error *e)
 {
 	uint8_t head[VD_LUKS_PROBE_LEN] = { 0 };
+	struct vd_io *apart = vd_steal(&img->header);
 	uint64_t ignored;
 	int r = read_header_part(img, true, head, vd_min_u64(sizeof(head), img->info.size), 0, e);
 
+	/* The disk is asked, not a file that has its header. */
+	img->header = apart;
 	*yes = r == 0 && vd_luks_probe((struct vd_bytes){ head, sizeof(head) }, &ignored);
 	return r;
 }
