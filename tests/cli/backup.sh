@@ -103,10 +103,10 @@ claim "and why is told"
 check "all that is left is there" v repo check
 
 # Damage.
-pack=$(find R/data -type f -size +1M | head -1)
-chmod u+w "$pack"
-perl -e 'open my $f, "+<", shift; seek $f, 5000, 0; print $f "damage"' "$pack"
-run v restore --path d.raw latest bad.raw
+for pack in $(find R/data -type f -size +1M); do
+	chmod u+w "$pack"
+	perl -e 'open my $f, "+<", shift; seek $f, 5000, 0; print $f "damage"' "$pack"
+done
 run v restore --path d.raw "$(v backups list --output=json | perl -MJSON::PP -0ne 'print $_->{id} for grep { $_->{paths}[0] =~ /d.raw$/ } @{decode_json($_)->{snapshots}}')" bad.raw
 [ "$status" -eq 13 ] && [ ! -e bad.raw ]
 claim "a damaged chunk is never restored, and no file stays"
