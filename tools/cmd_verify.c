@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "backup/crew.h"
+#include "backup/repair.h"
 #include "backup/snapshot.h"
 #include "backup/verify.h"
 #include "backup/verify_state.h"
@@ -16,6 +17,7 @@
 #include "progress.h"
 #include "repository.h"
 #include "sizes.h"
+#include "source.h"
 #include "ui.h"
 #include "verbs.h"
 
@@ -31,6 +33,12 @@ static const struct opt how_options[] = {
 	{ .name = "level", .letter = 'l', .kind = OPT_CHOICE, .where = WHERE(verify.level), .arg = "LEVEL", .choices = levels,
 	  .help = "how much is read: head, presence, packs, data (default; without a key: packs)" },
 	{ .name = "keyless", .kind = OPT_FLAG, .where = WHERE(verify.keyless), .help = "ask for no key: only what can be seen without" },
+	{ .name = "repair", .kind = OPT_FLAG, .where = WHERE(verify.repair),
+	  .help = "mend what is found, at level data: what bad packs still hold, and SOURCE, goes into new ones" },
+	{ .name = "source", .kind = OPT_TEXT, .where = WHERE(verify.source), .arg = "IMAGE",
+	  .help = "repair: an image that may still hold the blocks that are lost" },
+	{ .name = "quarantine", .kind = OPT_TEXT, .where = WHERE(verify.quarantine), .arg = "FOLDER",
+	  .help = "repair: bad packs are put there" },
 	{ .name = "budget", .kind = OPT_TEXT, .where = WHERE(verify.budget), .arg = "TIME",
 	  .help = "read packs for so long, 90s, 10m, 2h: those first that were verified longest ago" },
 	{ 0 },
@@ -53,6 +61,7 @@ static const struct opt_group *const groups[] = {
 static const char *const examples[] = {
 	"vdisk verify --repo /backup/vms --passphrase-file pw",
 	"vdisk verify --repo /backup/vms --passphrase-file pw --budget 10m",
+	"vdisk verify --repo /backup/vms --passphrase-file pw --repair --source mail.qcow2 --quarantine /backup/bad",
 	"vdisk verify --repo rest:https://backup.example.org/vms --rest-credentials cred --keyless --level packs",
 	NULL,
 };
@@ -67,6 +76,7 @@ struct run {
 	time_t began;
 	double seconds;
 	struct json_object *faults;     /* for the receipt */
+	struct repair repair;
 };
 
 /* ---- words ---------------------------------------------------------------------------------------------- */
@@ -111,6 +121,12 @@ static struct json_object *result_of(const struct run *q)
 	json_put_u64(j, "bytes-read", q->v.bytes_read);
 	json_put_u64(j, "faults", q->v.faults);
 	json_put_u64(j, "harmless", q->v.harmless);
+	if (q->s->verify.repair) {
+		json_put_u64(j, "packs-put-aside", q->repair.put_aside);
+		json_put_u64(j, "blobs-kept", q->repair.kept);
+		json_put_u64(j, "blobs-from-source", q->repair.remade);
+		json_put_u64(j, "blobs-lost", q->repair.lost);
+	}
 	return j;
 }
 
@@ -209,6 +225,27 @@ static int run_levels(struct run *q, struct vd_error *e)
 	return r;
 }
 
+static int mend(struct run *q, struct vd_error *e)
+{
+	struct keys keys = { 0 };
+	int r = 0;
+
+	q->repair.v = &q->v;
+	q->repair.quarantine = q->s->verify.quarantine;
+	if (q->s->verify.source)
+		r = source_open(q->s, q->s->verify.source, q->s->format, &keys, &q->repair.source, e);
+	if (r == 0)
+		r = repair_run(&q->repair, e);
+	if (q->repair.source && vd_image_close(q->repair.source, r < 0 ? NULL : e) < 0 && r == 0)
+		r = e->code;
+	secrets_free(&keys);
+	if (r == 0 && !ui_is_json())
+		ui_summary("%llu bad packs put aside: %llu blobs were still whole, %llu are from the source, %llu are lost",
+			   (unsigned long long)q->repair.put_aside, (unsigned long long)q->repair.kept, (unsigned long long)q->repair.remade,
+			   (unsigned long long)q->repair.lost);
+	return r;
+}
+
 static int open_state(struct run *q, struct vd_error *e)
 {
 	const char *id = q->v.repo ? repo_id(q->v.repo) : "keyless";
@@ -243,6 +280,10 @@ static int read_budget(const char *text, double *seconds, struct vd_error *e)
 static int judge(const struct settings *s, struct run *q, struct vd_error *e)
 {
 	q->level = s->verify.level ? (enum verify_level)(s->verify.level - 1) : s->verify.keyless ? VERIFY_PACKS : VERIFY_DATA;
+	if (s->verify.repair && (q->level < VERIFY_DATA || s->verify.budget || !s->verify.quarantine)) {
+		fail(e, VD_EARG, "--repair mends what level data finds in all packs, and puts bad ones aside");
+		return fail_hint(e, VD_EARG, "--quarantine FOLDER says where to; --budget does not go with it");
+	}
 	if (s->verify.keyless && q->level > VERIFY_PACKS)
 		return fail(e, VD_EARG, "--keyless: data cannot be opened without the key");
 	return s->verify.budget ? read_budget(s->verify.budget, &q->v.budget, e) : 0;
@@ -250,7 +291,7 @@ static int judge(const struct settings *s, struct run *q, struct vd_error *e)
 
 static int open_all(struct run *q, struct vd_error *e)
 {
-	int r = q->s->verify.keyless ? repository_open_store(q->s, &q->r, e) : repository_open(q->s, REPOSITORY_SHARED, &q->r, e);
+	int r = q->s->verify.keyless ? repository_open_store(q->s, &q->r, e) : repository_open(q->s, q->s->verify.repair ? REPOSITORY_EXCLUSIVE : REPOSITORY_SHARED, &q->r, e);
 
 	if (r == 0 && q->s->cert.sign_key)
 		r = signer_open(q->s->cert.sign_key, &q->signer, e);
@@ -275,11 +316,17 @@ static int run_all(struct run *q, struct vd_error *e)
 		c = verify_state_save(q->v.state, q->state_path, r < 0 ? &late : e);
 	if (r < 0)
 		return r;
+	if (q->s->verify.repair && q->v.n_bad_packs)
+		r = mend(q, e);
 	tell(q);
-	c = c < 0 ? c : give_receipt(q, e);
+	c = c < 0 ? c : give_receipt(q, r < 0 ? &late : e);
+	if (r < 0)
+		return r;
 	if (c < 0 || !q->v.faults)
 		return c;
 	fail(e, VD_EMISMATCH, "%s: %llu faults", q->s->backup.repo, (unsigned long long)q->v.faults);
+	if (q->s->verify.repair)
+		return fail_hint(e, VD_EMISMATCH, "verify again: what is still lost, the next backup of its source brings back");
 	return fail_hint(e, VD_EMISMATCH, "keep the repository as it is, and back up what still can be, before anything is mended");
 }
 

@@ -15,7 +15,7 @@ printf 'ops %s\n' "$(cut -d' ' -f1,2 key2.pub)" > allowed2
 truncate -s 96M disk.raw
 dd if=/dev/urandom of=disk.raw bs=1M count=50 conv=notrunc status=none
 backup() { "$VDISK" backup --repo sound --passphrase-file pw --sign-key key disk.raw >> made.log 2>&1; }
-"$VDISK" repo init --repo sound --passphrase-file pw > made.log 2>&1 && backup &&
+"$VDISK" repo init --repo sound --passphrase-file pw > made.log 2>&1 && backup && cp disk.raw first.raw &&
 	dd if=/dev/urandom of=disk.raw bs=1M seek=10 count=5 conv=notrunc status=none && backup && cp -a sound old &&
 	dd if=/dev/urandom of=disk.raw bs=1M seek=60 count=5 conv=notrunc status=none && backup
 claim "three backups are made, with receipts"
@@ -113,6 +113,32 @@ fresh
 chmod u+w repo/keys/*
 echo >> "repo/keys/$(ls repo/keys)"
 check_fails 10 "a changed key file: noticed without a key" "$VDISK" verify --repo repo --keyless
+
+# ---- mending
+
+fresh
+mkdir bad
+flip "$(largest)" 1000000
+gone=$(largest 2)
+rm -f "$gone"
+check_fails 64 "bad packs have to be put somewhere" verify --repair
+check_fails 10 "what is bad is found, and mended" verify --repair --source first.raw --quarantine bad
+cp "$stdout" mended
+[ "$(ls bad | wc -l)" = 1 ] && grep -q ' 0 are lost' mended
+claim "from the source, with nothing lost and the bad pack put aside"
+check "it is sound again" verify
+check "restic thinks so, too" restic -r repo check --read-data
+check "the newest disk is restored" "$VDISK" restore --repo repo --passphrase-file pw latest back.raw
+check "and is what it was" cmp disk.raw back.raw
+fresh
+rm -rf bad/*
+flip "$(largest)" 1000000
+check_fails 10 "without the source, what the bad pack still holds is kept" verify --repair --quarantine bad
+grep -q ' 1 are lost' "$stdout"
+claim "all but the one blob that is damaged"
+check_fails 10 "that is still missing" verify
+check "a new backup of the source" env VDISK_LEDGER="$PWD/other" "$VDISK" backup --repo repo --passphrase-file pw first.raw
+check "brings it back" verify
 
 # ---- receipts
 

@@ -45,6 +45,11 @@ static bool wipe_changes(const struct settings *s)
 	return !s->wipe.dry_run;
 }
 
+static bool verify_changes(const struct settings *s)
+{
+	return s->verify.repair;
+}
+
 bool is_recorded(const char *verb, const struct settings *s)
 {
 	static const struct row {
@@ -56,7 +61,7 @@ bool is_recorded(const char *verb, const struct settings *s)
 		{ "check", check_changes }, { "snapshot", snapshot_changes }, { "wipe", wipe_changes },
 		{ "serve", serve_changes }, { "mount", serve_changes }, { "unmount", never },
 		{ "key", first_is_no_look }, { "bitmap", first_is_no_look }, { "cert", first_is_no_look }, { "repo", first_is_no_look },
-		{ "backups", first_is_no_look }, { "rules", never }, { "scan", never }, { "verify", never },
+		{ "backups", first_is_no_look }, { "rules", never }, { "scan", never }, { "verify", verify_changes },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
