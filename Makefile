@@ -28,7 +28,7 @@ HELPER_PKGS := $(shell for p in gnutls libcurl tss2-esys p11-kit-1 nbdkit fuse3;
 HAVE     += $(if $(filter fuse3,$(HELPER_PKGS)),-DVD_HAVE_FUSE)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIB_PKGS) $(OPT_PKGS) $(HELPER_PKGS) json-c 2>/dev/null)
 LIB_LIBS  := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS) $(OPT_PKGS) 2>/dev/null) -lpthread -lm
-TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd libcurl $(filter libnbd,$(OPT_PKGS)) $(filter fuse3,$(HELPER_PKGS)) 2>/dev/null) -lpthread -lm
+TOOL_LIBS := $(shell $(PKG_CONFIG) --libs json-c libqrencode libgcrypt libzstd $(filter libcurl libnbd,$(OPT_PKGS)) $(filter fuse3,$(HELPER_PKGS)) 2>/dev/null) -lpthread -lm
 TEST_LIBS := -lcmocka
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC -fvisibility=hidden -pthread $(WARN) -MMD -MP \
@@ -49,6 +49,9 @@ ifeq ($(filter gpgme,$(OPT_PKGS)),)
 LIB_SRC   := $(filter-out keys/openpgp.c,$(LIB_SRC))
 endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c tools/wipe/*.c tools/ledger/*.c tools/drill/*.c tools/backup/*.c tools/fsview/*.c tools/scan/*.c) tools/keyhelpers/base64.c)
+ifeq ($(filter libcurl,$(OPT_PKGS)),)
+TOOL_SRC  := $(filter-out tools/backup/store_rest.c,$(TOOL_SRC))
+endif
 # Draws certificates.
 PDF       := $(if $(shell $(PKG_CONFIG) --exists pangocairo && echo yes),$(B)/vdisk-pdf)
 # Programs for --key-command, each where the library is that it needs. What they share is protocol.c, options.c and base64.c.

@@ -80,8 +80,14 @@ static int open_any(const char *where, const struct store_access *access, bool c
 	static const struct store_access none;
 
 	*out = NULL;
-	if (!strncmp(where, REST, strlen(REST)))
+	if (!strncmp(where, REST, strlen(REST))) {
+#ifdef VD_HAVE_CURL
 		return store_rest_open(where, access ? access : &none, creates, out, e);
+#else
+		(void)access, (void)none;
+		return fail(e, VD_EUNSUPPORTED, "%s: this vdisk was built without libcurl", where);
+#endif
+	}
 	return store_folder_open(where, creates, out, e);
 }
 
