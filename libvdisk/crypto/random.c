@@ -73,6 +73,11 @@ int vd_crypto_init(struct vd_error *e)
 		       gcry_check_version(NULL), OLDEST_GCRYPT);
 }
 
+VD_PUBLIC int vd_libgcrypt_setup(struct vd_error *e)
+{
+	return vd_crypto_init(e);
+}
+
 /* The kernel's generator, not libgcrypt's pool: a forked process or a resumed VM never gets the same bytes twice. */
 int vd_random(void *buf, size_t len, struct vd_error *e)
 {

@@ -99,6 +99,11 @@ VD_PUBLIC int vd_code_exit_status(int code);
 
 /* "MAJOR.MINOR.MICRO" of the library that is running. */
 VD_PUBLIC const char *vd_version(void);
+/*
+ * For programs that use libgcrypt themselves beside this library: sets it up as this library does when it first needs it, with a locked pool that
+ * is left out of core files; what was set up already is left as it is. Without it whoever comes first decides where keys lie. Any thread, any time.
+ */
+VD_PUBLIC int vd_libgcrypt_setup(struct vd_error *e) VD_MUST_CHECK;
 
 /* ---- keys --------------------------------------------------------------------------------------------- */
 

@@ -10,12 +10,10 @@
 
 void crypto_setup(void)
 {
-	if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P))
-		return;
-	gcry_check_version(NULL);
-	gcry_control(GCRYCTL_DISABLE_SECMEM_WARN);
-	gcry_control(GCRYCTL_INIT_SECMEM, 32768, 0);
-	gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+	struct vd_error ignored;
+
+	/* The library's way, whoever is first: its keys lie in libgcrypt's pool. A libgcrypt that is too old fails whatever is done with it. */
+	(void)!vd_libgcrypt_setup(&ignored);
 }
 
 void crypto_sha256(const void *bytes, size_t n, uint8_t digest[SHA256_SIZE])
