@@ -265,6 +265,7 @@ int main(void)
 	struct page p = { .foot = "", .label = "", .y = MARGIN, .number = 1 };
 	size_t n = 0;
 	char *text = read_input(&n);
+	GPtrArray *texts = g_ptr_array_new_with_free_func(g_free);
 	cairo_status_t status;
 
 	if (!text || !n || text[n - 1]) {
@@ -273,15 +274,19 @@ int main(void)
 	}
 	p.surface = cairo_pdf_surface_create_for_stream(to_stdout, NULL, WIDTH, HEIGHT);
 	p.cr = cairo_create(p.surface);
-	for (size_t at = 0; at < n; at += strlen(text + at) + 1)
-		/* Labels and the foot stay until later records: the program ends soon. */
-		draw(&p, text[at], tame(text[at] ? text + at + 1 : text + at));
+	/* Labels and the foot stay until later records. */
+	for (size_t at = 0; at < n; at += strlen(text + at) + 1) {
+		g_ptr_array_add(texts, tame(text[at] ? text + at + 1 : text + at));
+		draw(&p, text[at], texts->pdata[texts->len - 1]);
+	}
 	draw_foot(&p);
 	cairo_show_page(p.cr);
 	cairo_destroy(p.cr);
 	cairo_surface_finish(p.surface);
 	status = cairo_surface_status(p.surface);
 	cairo_surface_destroy(p.surface);
+	g_ptr_array_free(texts, TRUE);
+	free(text);
 	if (status || fflush(stdout)) {
 		fprintf(stderr, "vdisk-pdf: %s\n", status ? cairo_status_to_string(status) : "standard output");
 		return 1;
