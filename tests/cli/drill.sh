@@ -106,6 +106,16 @@ json_is "$stdout" '$d->[-1]{line}{what}{snapshot}' "$(RESTIC_PASSWORD=secret res
 claim "for the snapshot that restic knows"
 check "the ledger holds with its signatures" "$VDISK" ledger verify --allowed-signers allowed
 
+# What was proven is not forgotten while nothing newer is.
+check "another backup" "$VDISK" backup -q --repo repo --passphrase-file pw up.qcow2
+check "forget all but the last" "$VDISK" backups forget -q --repo repo --passphrase-file pw --keep-last=1
+[ "$(RESTIC_PASSWORD=secret restic -r repo --no-cache snapshots --json | perl -MJSON::PP -e 'local $/; print scalar @{decode_json(<>)}')" = 2 ]
+claim "leaves the one that was proven"
+check "the drill of the newer one" $drill --repo repo --passphrase-file pw --scratch scratch latest
+check "forget again" "$VDISK" backups forget -q --repo repo --passphrase-file pw --keep-last=1
+[ "$(RESTIC_PASSWORD=secret restic -r repo --no-cache snapshots --json | perl -MJSON::PP -e 'local $/; print scalar @{decode_json(<>)}')" = 1 ]
+claim "takes it, now that a newer one is proven"
+
 # ---- stopped ----
 $drill --repo repo --passphrase-file pw --scratch scratch --expect never latest > /dev/null 2>&1 &
 pid=$!
