@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Whether a repository still holds what was put into it, level by level: each reads more and finds more. Faults are told one by one and all of them;
- * that there are some is no failure of a call. Repairing is repair.h's, restoring the restore's.
+ * that there are some is no failure of a call. Repairing is repair.h's; bringing a disk back, reading its file systems and booting it is the drill's.
  */
 #ifndef TOOLS_BACKUP_VERIFY_H
 #define TOOLS_BACKUP_VERIFY_H
@@ -16,8 +16,6 @@ enum verify_level {
 	VERIFY_PRESENCE,        /* all that is named is there, with its length */
 	VERIFY_PACKS,           /* all bytes are those that the names say: no key */
 	VERIFY_DATA,            /* all blobs are opened */
-	VERIFY_RESTORE,         /* disks are restored and compared */
-	VERIFY_STRUCTURE,       /* their partitions and file systems are looked at */
 };
 
 /* Symbol, stable name; false: the repository does not hold what it should. */
@@ -35,8 +33,6 @@ enum verify_level {
 	X(VERIFY_EXCHANGED,  "exchanged-pack",     false)  /* a sound one, and not the one that the index knows */ \
 	X(VERIFY_UNREADABLE, "unreadable-pack",    false)                                                   \
 	X(VERIFY_HIT,        "damaged-snapshot",   false)  /* something of it is in what was found above */ \
-	X(VERIFY_CONTENT,    "wrong-content",      false)  /* restored, it is not what was backed up */     \
-	X(VERIFY_GUEST,      "damaged-filesystem", false)                                                   \
 	X(VERIFY_STRANGER,   "no-receipt",         true)                                                    \
 	X(VERIFY_UNNAMED,    "unnamed-pack",       true)                                                    \
 	X(VERIFY_FLAKY,      "read-twice",         true)   /* wrong the first time and right the second: memory, cable, server */
