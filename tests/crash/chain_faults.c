@@ -120,7 +120,7 @@ static void sweep(const struct chain_act *act, bool memory)
 		while (fail_once(nth))
 			nth++;
 		/* Else nothing was tried. */
-		assert_true(nth > 10);
+		assert_true(nth > 5);
 		chain_free(&scene.c);
 		assert_int_equal(disks_stop(NULL), 0);
 	}
