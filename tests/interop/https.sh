@@ -8,11 +8,14 @@ requires python3 openssl qemu-img unshare
 
 make_ca ca && make_ca other && make_cert server ca serverAuth DNS:localhost,IP:127.0.0.1
 mkdir trust distrust && cp ca.crt trust/ca-certificates.crt && cp other.crt distrust/ca-certificates.crt
+# In a chroot / is no mount point whose propagation could be changed.
+alone=-m
+unshare -m true 2>/dev/null || alone='-m --propagation unchanged'
 # The library takes the authorities of the machine: for one command, others. trusting FOLDER COMMAND...
 trusting() {
 	tr_folder=$1
 	shift
-	unshare -m sh -c 'mount --bind "$1" /etc/ssl/certs && shift && exec "$@"' sh "$tr_folder" "$@"
+	unshare $alone sh -c 'mount --bind "$1" /etc/ssl/certs && shift && exec "$@"' sh "$tr_folder" "$@"
 }
 vd() { trusting trust "$VDISK" "$@"; }
 
