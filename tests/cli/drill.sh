@@ -21,7 +21,7 @@ speaks() {
 drill="$VDISK drill --no-kvm --memory=64 --timeout=60"
 
 # ---- it comes up ----
-speaks up.raw "web login: "
+speaks up.raw "$(printf 'caf\351 \033[1mweb login: .')"
 check "a login prompt passes" $drill --output=json up.raw
 json_is "$stdout" '"$d->{boot}{outcome} $d->{structure}{system} $d->{structure}{table}"' 'booted Test GNU/Linux mbr'
 claim "and is told with the system that was found"
@@ -84,6 +84,8 @@ ssh-keygen -Y verify -f allowed -I ops -n vdisk-drill -s r.json.sig < r.json > /
 claim "ssh-keygen verifies it"
 xmllint --html --noout r.html 2> /dev/null && grep -q 'data:image/png;base64,' r.html && grep -q 'web login: ' r.html
 claim "the page has the picture and what was said"
+iconv -f UTF-8 -t UTF-8 r.html > /dev/null 2>&1
+claim "is UTF-8, whatever the guest said"
 ! grep -q 'https*://' r.html
 claim "and loads nothing"
 check "and in Chinese" $drill --passphrase-file pw --lang=zh --html zh.html up.qcow2

@@ -163,12 +163,12 @@ static void put_heading(struct page *p, const char *english, const char *chinese
 static void put_head(struct page *p, const struct drill *d)
 {
 	bool passed = drill_passed(d);
-	const char *verdict = say(p, passed ? "passed" : "not passed", passed ? "通过" : "未通过"), *why = d->structure.words;
+	const char *verdict = say(p, passed ? "passed" : "not passed", passed ? "通过" : "未通过"), *why = schema_text(p->doc, "structure.words");
 
 	if (d->plan && d->boot->outcome != DRILL_NOTHING)
 		why = drill_outcome_words(d->boot->outcome, p->chinese);
 	if (!d->structure.is_sound)
-		why = d->structure.words;
+		why = schema_text(p->doc, "structure.words");
 	html_put_head(p->out, p->chinese ? "zh-CN" : "en", say(p, "Restore drill", "恢复演练"), "; img-src data:");
 	bytes_format(p->out, "<h1>%s</h1>\n<p class=\"verdict %s\">", say(p, "Restore drill", "恢复演练"), passed ? "good" : "bad");
 	html_put_text(p->out, verdict);
@@ -220,14 +220,17 @@ static void put_picture(struct page *p, const char *path)
 
 static void put_serial(struct page *p, const struct evidence *v)
 {
-	const char *at = v->n > TAIL_BYTES ? v->text + v->n - TAIL_BYTES : v->text;
+	struct json_object *tail;
 
 	if (!v->n)
 		return;
+	/* The guest's bytes, cut anywhere: what is no UTF-8 is replaced. */
+	tail = json_text(v->n > TAIL_BYTES ? v->text + v->n - TAIL_BYTES : v->text);
 	put_heading(p, "The end of the serial line", "串口输出的末尾");
 	bytes_text(p->out, "<pre>");
-	html_put_text(p->out, at);
+	html_put_text(p->out, json_object_get_string(tail));
 	bytes_text(p->out, "</pre>\n");
+	json_object_put(tail);
 }
 
 static void put_boot_section(struct page *p)
