@@ -3,6 +3,7 @@
 # info: the verdict first, qemu-img's keys, neither key nor backing file.
 . "$SRCDIR/tests/support/lib.sh"
 . "$SRCDIR/tests/support/json.sh"
+. "$SRCDIR/tests/support/peers.sh"
 requires qemu-img perl
 
 verdict() { [ "$(sed -n 1p "$stdout")" = "$1" ]; }
@@ -11,8 +12,8 @@ with_key="--object secret,id=s,file=key"
 luks="encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
 
 qemu-img create -q -f qcow2 plain.qcow2 64M
-qemu-img create -q $with_key -f qcow2 -o "$luks" enc.qcow2 64M
-qemu-img create -q $with_key -f luks -o key-secret=s,iter-time=10 c.luks 64M
+again qemu-img create -q $with_key -f qcow2 -o "$luks" enc.qcow2 64M
+again qemu-img create -q $with_key -f luks -o key-secret=s,iter-time=10 c.luks 64M
 truncate -s 1M disk.raw
 
 check "a plain qcow2" "$VDISK" info plain.qcow2

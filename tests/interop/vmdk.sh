@@ -76,7 +76,7 @@ for o in monolithicSparse monolithicFlat twoGbMaxExtentSparse vmfs vmfsThin vmfs
 	check "qemu opens the container in $o" opens_as driver=luks,key-secret=s,file.driver=vmdk,file.file.filename=x.vmdk disk.raw
 	check "vdisk reads the container in $o" reads_as x.vmdk disk.raw --key-file key
 done
-qemu-img convert -f raw -O luks --object secret,id=s,file=key -o key-secret=s,iter-time=10 disk.raw luks.raw
+again qemu-img convert -f raw -O luks --object secret,id=s,file=key -o key-secret=s,iter-time=10 disk.raw luks.raw
 qemu-img convert -f raw -O vmdk -o subformat=streamOptimized luks.raw x.vmdk
 check "reads a container in a stream" reads_as x.vmdk disk.raw --key-file key
 
