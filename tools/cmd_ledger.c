@@ -332,8 +332,14 @@ static int turn_off(const struct settings *s, struct book *b, struct vd_error *e
 static const struct doing {
 	const char *word;
 	int (*run)(const struct settings *s, struct book *b, struct vd_error *e);
+	bool chooses, exports, signs, trusts;   /* which options go with it */
 } doings[] = {
-	{ "show", show }, { "verify", verify }, { "export", export }, { "checkpoint", checkpoint }, { "on", turn_on }, { "off", turn_off },
+	{ .word = "show", .run = show, .chooses = true },
+	{ .word = "verify", .run = verify, .trusts = true },
+	{ .word = "export", .run = export, .chooses = true, .exports = true },
+	{ .word = "checkpoint", .run = checkpoint, .signs = true },
+	{ .word = "on", .run = turn_on },
+	{ .word = "off", .run = turn_off },
 };
 #define N_DOINGS (sizeof(doings) / sizeof(doings[0]))
 
@@ -341,6 +347,23 @@ static const char *doing_word(const void *ctx, size_t i)
 {
 	(void)ctx;
 	return i < N_DOINGS ? doings[i].word : NULL;
+}
+
+/* An option that changes nothing would look as if it did. */
+static int judge_options(const struct doing *d, const struct settings *s, struct vd_error *e)
+{
+	const struct ledger_settings *l = &s->ledger;
+	const char *strange = NULL;
+
+	if (!d->chooses && (l->from || l->to || l->image || l->who || l->act))
+		strange = "--since, --until, --image, --who and --act choose what show and export give";
+	else if (!d->exports && (l->form || l->file))
+		strange = "--format and --file go with export";
+	else if (!d->signs && s->cert.sign_key)
+		strange = "--sign-key goes with checkpoint";
+	else if (!d->trusts && s->cert.allowed_signers)
+		strange = "--allowed-signers goes with verify";
+	return strange ? fail(e, VD_EARG, "ledger %s: %s", d->word, strange) : 0;
 }
 
 static int run(struct settings *s, struct vd_error *e)
@@ -352,6 +375,9 @@ static int run(struct settings *s, struct vd_error *e)
 	for (size_t i = 0; i < N_DOINGS; i++) {
 		if (strcmp(doings[i].word, word))
 			continue;
+		r = judge_options(&doings[i], s, e);
+		if (r < 0)
+			return r;
 		r = ledger_open(&b, e);
 		if (r == 0)
 			r = doings[i].run(s, b, e);

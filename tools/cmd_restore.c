@@ -68,6 +68,10 @@ static int judge(struct restore *t, struct vd_error *e)
 	bool has_shape = s->create_options.n || s->new_keys.n || s->made.encrypt || s->force;
 	int r;
 
+	if (output_is_stream(t->out)) {
+		fail(e, VD_EUNSUPPORTED, "a disk is not restored to standard output: its chunks come in any order");
+		return fail_hint(e, VD_EUNSUPPORTED, "restore it into a file; then: vdisk convert FILE -");
+	}
 	if (s->backup.only_differing && has_shape)
 		return fail(e, VD_EARG, "--only-differing writes into what is there: nothing is said of a new image");
 	if (!s->backup.only_differing) {

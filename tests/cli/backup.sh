@@ -34,6 +34,9 @@ cmp d.out d.raw
 claim "to the byte, though it ends within a sector"
 [ "$(du -k d.out | cut -f1)" -lt 20000 ]
 claim "with its holes"
+check_fails 63 "standard output takes no disk" v restore -
+[ ! -e - ]
+claim "and no file has that name"
 check_fails 1 "a file that is there is not replaced" v restore d.out
 for format in qcow2 vmdk vhd vhdx; do
 	check "as $format" v restore -O $format d.$format

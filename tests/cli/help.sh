@@ -9,7 +9,7 @@ two_lines() { [ "$(wc -l < "$stderr")" -eq 2 ] && sed -n 1p "$stderr" | grep -q 
 
 for words in "" help --help -h; do
 	check "help without a verb: '$words'" "$VDISK" $words
-	[ "$(wc -l < "$stdout")" -le 60 ] && [ "$(grep -c '^  vdisk ' "$stdout")" -eq 3 ] && is_empty "$stderr"
+	[ "$(wc -l < "$stdout")" -le 48 ] && [ "$(grep -c '^  vdisk ' "$stdout")" -eq 3 ] && is_empty "$stderr"
 	claim "it is short and has three examples: '$words'"
 done
 for verb in info map create convert encrypt decrypt compare snapshot resize amend rebase flatten commit measure; do

@@ -39,6 +39,8 @@ json_is "$stdout" 'scalar @$d' 0
 claim "before there was any"
 check_fails 64 "a time that is none is refused" "$VDISK" ledger show --since yesterday
 
+check_fails 64 "an option that would change nothing is refused" "$VDISK" ledger verify --since 1d
+
 # ---- killed ----
 "$VDISK" wipe -q --dry-run a.qcow2 > /dev/null
 dd if=/dev/urandom of=big.raw bs=1M count=64 2>/dev/null

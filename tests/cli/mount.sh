@@ -60,17 +60,15 @@ check_fails 1 "a folder that is not there" "$VDISK" mount disk.vmdk nowhere
 
 # ---- without root
 mkdir tmp/mnt && cp disk.vmdk tmp/ && chown -R 65534:65534 tmp && chmod 711 . tmp
-if [ "$(stat -c %a /dev/fuse)" = 666 ] && [ -e /etc/mtab ]; then
-	user="setpriv --reuid=65534 --regid=65534 --clear-groups"
-	check "anybody mounts what he may read" $user "$VDISK" mount tmp/disk.vmdk tmp/mnt
-	$user cmp tmp/mnt/p1 - < p1
-	claim "and reads it"
-	! ls tmp/mnt 2> /dev/null
-	claim "others do not, root among them"
-	check "and unmounts it" $user "$VDISK" unmount tmp/mnt
-else
-	echo '# /dev/fuse is not for everybody here, or /etc/mtab is missing: not tried as an ordinary user'
-fi
+# fusermount3 reads it for who is not root; what is barely installed may lack it.
+[ -e /etc/mtab ] || { ln -s ../proc/self/mounts /etc/mtab && on_exit 'rm -f /etc/mtab'; }
+user="setpriv --reuid=65534 --regid=65534 --clear-groups"
+check "anybody mounts what he may read" $user "$VDISK" mount tmp/disk.vmdk tmp/mnt
+$user cmp tmp/mnt/p1 - < p1
+claim "and reads it"
+! ls tmp/mnt 2> /dev/null
+claim "others do not, root among them"
+check "and unmounts it" $user "$VDISK" unmount tmp/mnt
 rm -rf tmp/disk.vmdk tmp/mnt && chown -R 0:0 tmp
 
 # ---- writing

@@ -8,6 +8,7 @@
 
 #include "fsview/fsview.h"
 #include "json.h"
+#include "shortfalls.h"
 
 #define RELEASE_MAX 65536
 
@@ -34,28 +35,21 @@ static bool put_volumes(struct fsview *v, struct structure *out)
 	return has_files;
 }
 
-static bool put_shortfalls(struct fsview *v, struct structure *out)
+/* The first rule that is broken, in words. */
+static bool find_damage(const struct fsview *v, struct structure *out)
 {
-	struct json_object *list = json_put_array(out->details, "shortfalls");
 	const struct fsview_shortfall *at;
-	bool is_damaged = false;
 	uint64_t total;
 	size_t n;
 
 	at = fsview_shortfalls(v, &n, &total);
 	for (size_t i = 0; i < n; i++) {
-		struct json_object *j = json_new();
-
-		json_put_text(j, "kind", fsview_lack_name(at[i].lack));
-		json_put_text(j, "where", at[i].where);
-		json_put_text(j, "text", at[i].text);
-		json_add(list, j);
-		if ((at[i].lack == FSVIEW_DAMAGED || at[i].lack == FSVIEW_STOPPED) && !is_damaged) {
-			is_damaged = true;
-			snprintf(out->words, sizeof(out->words), "%s", at[i].text);
-		}
+		if (at[i].lack != FSVIEW_DAMAGED && at[i].lack != FSVIEW_STOPPED)
+			continue;
+		snprintf(out->words, sizeof(out->words), "%s", at[i].text);
+		return true;
 	}
-	return is_damaged;
+	return false;
 }
 
 /* PRETTY_NAME of os-release(5). */
@@ -92,7 +86,8 @@ int structure_check(struct vd_image *img, struct structure *out, struct vd_error
 	json_put_text(out->details, "table", fsview_table(v));
 	has_files = put_volumes(v, out);
 	put_system(v, out);
-	is_damaged = put_shortfalls(v, out);
+	shortfalls_put(v, out->details);
+	is_damaged = find_damage(v, out);
 	out->is_sound = has_files && !is_damaged;
 	if (!has_files && !is_damaged)
 		snprintf(out->words, sizeof(out->words), "no file system was found on the disk");

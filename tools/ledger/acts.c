@@ -96,7 +96,7 @@ int ledger_turn(struct book *b, bool on, struct vd_error *e)
 	if (r < 0)
 		return r;
 	if (on)
-		return unlink(path) < 0 && errno != ENOENT ? fail_errno(e, errno, "%s", path) : 0;
+		return file_remove(path, e);
 	bytes_format(&text, "%s\n", hash);
 	r = file_write(path, &text, 0600, true, e);
 	bytes_free(&text);

@@ -196,8 +196,8 @@ static int append_line(struct book *b, struct book_head *head, const char *kind,
 	}
 	fd = book_open_part(b, next.part, O_WRONLY | (is_new ? O_CREAT : 0), e);
 	r = fd < 0 ? fd : write_line(b, fd, &line, off, e);
-	if (fd >= 0)
-		close(fd);
+	if (fd >= 0 && close(fd) < 0 && r == 0)
+		r = fail_errno(e, errno, "%s", b->folder);
 	if (r == 0 && is_new && fsync(b->dir) < 0)
 		r = fail_errno(e, errno, "%s", b->folder);
 	if (r == 0) {
@@ -229,7 +229,8 @@ static int cut(struct book *b, const struct book_head *head, struct vd_error *e)
 		return fd;
 	if (ftruncate(fd, (off_t)head->end) < 0)
 		r = fail_errno(e, errno, "%s", b->folder);
-	close(fd);
+	if (close(fd) < 0 && r == 0)
+		r = fail_errno(e, errno, "%s", b->folder);
 	return r;
 }
 

@@ -131,3 +131,10 @@ int file_write(const char *path, const struct bytes *content, mode_t mode, bool 
 	}
 	return flush_folder(path, e);
 }
+
+int file_remove(const char *path, struct vd_error *e)
+{
+	if (unlink(path) < 0)
+		return errno == ENOENT ? 0 : fail_errno(e, errno, "%s", path);
+	return flush_folder(path, e);
+}

@@ -17,4 +17,7 @@ int file_judge_new(const char *path, struct vd_error *e);
  */
 int file_write(const char *path, const struct bytes *content, mode_t mode, bool replaces, struct vd_error *e);
 
+/* What is at `path`, if anything is; gone for good when it returns. */
+int file_remove(const char *path, struct vd_error *e);
+
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "json.h"
+#include "shortfalls.h"
 #include "sizes.h"
 #include "ui.h"
 
@@ -105,26 +106,12 @@ static void put_findings(const struct scan_findings *f, struct json_object *to)
 	json_put_u64(to, "total-findings", f->total);
 }
 
-static void put_shortfalls(const struct fsview *v, struct json_object *to)
+static void put_notes(const struct fsview *v, struct json_object *to)
 {
-	struct json_object *list = json_put_array(to, "shortfalls"), *notes = json_put_array(to, "notes");
-	const struct fsview_shortfall *s;
-	uint64_t total;
-	size_t n;
+	struct json_object *notes = json_put_array(to, "notes");
 
-	s = fsview_shortfalls(v, &n, &total);
-	for (size_t i = 0; i < n; i++) {
-		struct json_object *j = json_new();
-
-		json_put_text(j, "kind", fsview_lack_name(s[i].lack));
-		json_put_text(j, "where", s[i].where);
-		json_put_text(j, "text", s[i].text);
-		json_add(list, j);
-	}
 	for (size_t i = 0; fsview_note(v, i); i++)
 		json_add(notes, json_text(fsview_note(v, i)));
-	json_put_u64(to, "total-shortfalls", total);
-	json_put_bool(to, "complete", !total);
 }
 
 void scan_report_json(const struct scan_report *r)
@@ -142,7 +129,8 @@ void scan_report_json(const struct scan_report *r)
 	json_put_text(os, "version", f->os_version);
 	json_put_text(os, "name", f->os_name);
 	json_put_text(os, "package-system", f->package_system);
-	put_shortfalls(f->view, j);
+	shortfalls_put(f->view, j);
+	put_notes(f->view, j);
 	put_findings(r->findings, j);
 	put_volumes(f->view, j);
 	put_users(f, j);
