@@ -123,6 +123,8 @@ gone=$(largest 2)
 rm -f "$gone"
 check_fails 64 "bad packs have to be put somewhere" verify --repair
 check_fails 10 "what is bad is found, and mended" verify --repair --source first.raw --quarantine bad
+"$VDISK" ledger show --act verify --output=json | grep -q '"what":{"act":"verify"'
+claim "mending was announced in the ledger before it began"
 cp "$stdout" mended
 [ "$(ls bad | wc -l)" = 1 ] && grep -q ' 0 are lost' mended
 claim "from the source, with nothing lost and the bad pack put aside"
