@@ -40,11 +40,6 @@ static bool serve_changes(const struct settings *s)
 	return s->serve.read_write;
 }
 
-static bool verify_changes(const struct settings *s)
-{
-	return s->verify.repair;
-}
-
 static bool wipe_changes(const struct settings *s)
 {
 	return !s->wipe.dry_run;
