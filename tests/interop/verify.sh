@@ -172,13 +172,17 @@ check_fails 64 "a budget is a time" verify --budget=soon
 rm -f book/verified-*
 fresh
 total=$(find repo/data -type f | wc -l)
-nights=0 read=0
-while [ "$(cat book/verified-* 2>/dev/null | grep -c ' ')" -le "$total" ] && [ $nights -lt 40 ]; do
+nights=0 read=0 known=0 twice=
+while [ "$known" -lt "$total" ] && [ $nights -lt 40 ]; do
 	run verify --budget=0.001s --threads=1 --output=json || break
 	nights=$((nights + 1))
 	read=$((read + $(sed -n 's/.*"packs-read": *\([0-9]*\).*/\1/p' "$stdout")))
+	# A line a pack behind the first, which says what the file is.
+	known=$(($(cat book/verified-* | grep -c ' ') - 1))
+	# In the last night there may be time for some a second time.
+	[ "$known" -eq "$total" ] || [ "$read" -eq "$known" ] || twice=yes
 done
-[ "$read" = "$total" ]
+[ "$known" -eq "$total" ] && [ "$read" -ge "$total" ] && [ -z "$twice" ]
 claim "with a small budget, each of $total packs is read once before any is read twice ($nights times, $read packs)"
 
 # ---- as JSON
