@@ -141,6 +141,7 @@ struct vd_vhdx {
 	bool has_new_identifier;        /* since the log was opened: what is written now is known to be another disk */
 	uint64_t log_sequence;
 	uint32_t log_head;              /* where the next entry goes */
+	uint64_t flushed_end;           /* the file's length at the last flush of the log, or before it */
 	uint8_t *log_buf;
 };
 

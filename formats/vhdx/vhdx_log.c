@@ -42,7 +42,11 @@ static void put_page(uint8_t *descriptor, uint8_t *data, const struct vd_meta_ch
 	vd_put_le32(data + VHDX_LOG_SECTOR - 4, sequence);
 }
 
-/* The file is as long as it has to be before anything is logged, so both lengths are the present one. */
+/*
+ * [MS-VHDX] 2.3.1.1: FlushedFileOffset promises what stable storage has of the file, LastFileOffset tells what its structures
+ * need. Another writer may have made the file longer since the last flush: a crash may take that back, and a promise of it would
+ * call the file cut short.
+ */
 static uint32_t build_entry(struct vd_vhdx *s, const struct vd_meta_change *pages, size_t n, uint64_t file_size)
 {
 	uint32_t length = descriptors_bytes(n) + n * VHDX_LOG_SECTOR;
@@ -57,7 +61,7 @@ static uint32_t build_entry(struct vd_vhdx *s, const struct vd_meta_change *page
 	vd_write_le32(&w, n);
 	vd_write_le32(&w, 0);
 	vd_write_bytes(&w, s->h.log, VD_GUID_LEN);
-	vd_write_le64(&w, file_size);
+	vd_write_le64(&w, s->flushed_end);
 	vd_write_le64(&w, file_size);
 	for (size_t i = 0; i < n; i++)
 		put_page(s->log_buf + VHDX_LOG_HEADER_BYTES + i * VHDX_DESCRIPTOR_BYTES,
@@ -87,6 +91,8 @@ static int log_pages(void *ctx, const struct vd_meta_change *pages, size_t n, st
 		return r;
 	length = build_entry(s, pages, n, file_size);
 	r = write_round(s, length, e);
+	if (r == 0)
+		s->flushed_end = file_size;
 	s->log_head = (s->log_head + (uint64_t)length) % s->log.len;
 	s->log_sequence++;
 	return r;
@@ -99,6 +105,10 @@ static int start_entries(struct vd_vhdx *s, struct vd_error *e)
 	const struct vd_meta_journal journal = { .ctx = s, .max_pages = pages_max(s), .log = log_pages };
 	int r = vd_guid_make(s->h.log, true, e);
 
+	if (r == 0)
+		r = vd_io_size(vd_set_io(s->set, 0), &s->flushed_end, e);
+	if (r == 0)
+		r = vd_set_flush(s->set, e);
 	s->log_sequence = 1;
 	s->log_head = 0;
 	/* An empty one, so that the log is sound as soon as a header speaks of it. */

@@ -45,6 +45,21 @@ int vd_journal_say_changed(const struct vd_journal *j, struct vd_error *e)
 
 /* ---- keys ----------------------------------------------------------------------------------------------- */
 
+int vd_journal_mac(const struct vd_journal *j, struct vd_bytes bytes, uint8_t mac[VD_JOURNAL_MAC], struct vd_error *e)
+{
+	return vd_hmac_sha256((struct vd_bytes){ j->auth, sizeof(j->auth) }, bytes, mac, e);
+}
+
+static int mac_fixed(struct vd_journal *j, struct vd_error *e)
+{
+	int r = vd_journal_mac(j, (struct vd_bytes){ (const uint8_t *)j->ends, j->state.n_files * sizeof(*j->ends) }, j->fixed[0], e);
+
+	for (int i = 0; i < 2 && r == 0; i++)
+		r = vd_journal_mac(j, (struct vd_bytes){ j->header[i], j->state.header_len[i] }, j->fixed[1 + i], e);
+	return r;
+}
+
+/* Ends and headers are there already. */
 static int derive(struct vd_journal *j, struct vd_bytes volume_key, struct vd_error *e)
 {
 	struct vd_bytes salt = { j->state.uuid, sizeof(j->state.uuid) };
@@ -60,13 +75,10 @@ static int derive(struct vd_journal *j, struct vd_bytes volume_key, struct vd_er
 	if (r == 0)
 		r = vd_diskcipher_new(VD_DISKCIPHER_AES_XTS, hide, sizeof(hide), &j->hider, e);
 	vd_wipe(hide, sizeof(hide));
+	if (r == 0)
+		r = mac_fixed(j, e);
 	j->is_unlocked = r == 0;
 	return r;
-}
-
-int vd_journal_mac(const struct vd_journal *j, struct vd_bytes bytes, uint8_t mac[VD_JOURNAL_MAC], struct vd_error *e)
-{
-	return vd_hmac_sha256((struct vd_bytes){ j->auth, sizeof(j->auth) }, bytes, mac, e);
 }
 
 int vd_journal_tag(const struct vd_journal *j, const uint8_t salt[VD_JOURNAL_SALT], uint32_t chunk, struct vd_bytes bytes,
@@ -165,10 +177,7 @@ static int mac_of_state(const struct vd_journal *j, const uint8_t *state, uint8_
 	uint8_t parts[4][VD_JOURNAL_MAC];
 	int r = vd_journal_mac(j, (struct vd_bytes){ state, MAC_AT }, parts[0], e);
 
-	if (r == 0)
-		r = vd_journal_mac(j, (struct vd_bytes){ (const uint8_t *)j->ends, j->state.n_files * sizeof(*j->ends) }, parts[1], e);
-	for (int i = 0; i < 2 && r == 0; i++)
-		r = vd_journal_mac(j, (struct vd_bytes){ j->header[i], j->state.header_len[i] }, parts[2 + i], e);
+	memcpy(parts[1], j->fixed, sizeof(j->fixed));
 	return r < 0 ? r : vd_journal_mac(j, (struct vd_bytes){ parts[0], sizeof(parts) }, mac, e);
 }
 

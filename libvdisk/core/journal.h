@@ -92,6 +92,7 @@ struct vd_journal {
 	uint64_t n_records;             /* the number of the record that was */
 	bool is_unlocked;
 	uint8_t auth[VD_JOURNAL_MAC];
+	uint8_t fixed[3][VD_JOURNAL_MAC];       /* MACs of what never changes: ends, and either header */
 	uint8_t tag_key[VD_JOURNAL_MAC];
 	struct vd_diskcipher *hider;
 };

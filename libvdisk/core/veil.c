@@ -343,9 +343,10 @@ int vd_veil_lift(struct vd_veil *v, struct vd_error *e)
 		/* The file may have become shorter. */
 		if (s->hidden[i] + SECTOR <= size)
 			r = vd_io_pwrite(v->file, v->sector[i], SECTOR, s->hidden[i], e);
-		if (r == 0 && i == 0 && s->short_size)
-			r = vd_io_truncate(v->file, s->short_size, e);
 		if (r == 0)
+			r = vd_io_flush(v->file, e);
+		/* A stub that is cut is known for nothing: the sector is there before the end is. */
+		if (r == 0 && i == 0 && s->short_size && (r = vd_io_truncate(v->file, s->short_size, e)) == 0)
 			r = vd_io_flush(v->file, e);
 	}
 	return r;

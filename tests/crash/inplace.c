@@ -4,8 +4,9 @@
  * resumed or reverted, and afterwards the disk, and its snapshot, hold byte by byte what they held. Once it is encrypted, no
  * byte of the host's files shows what was planted in the disk, or behind the data in what is nobody's.
  *
- * VD_CRASH_STATES: how many states of each conversion, drawn evenly from all; 0: all. VD_CRASH_RANDOM: how many random ones
- * at each cut there are among these, by VD_RANDOM_SEED. VD_CRASH_FAULTS: how many operations, and allocations, of each kind
+ * The argument is a format: of its kinds and acts together 10,000 states are looked at. VD_CRASH_STATES: how many of each conversion
+ * instead, drawn evenly from all; 0: all. VD_CRASH_RANDOM: how many random ones at each cut there are at least among these, by
+ * VD_RANDOM_SEED. VD_CRASH_KIND: one kind alone. VD_CRASH_FAULTS: how many operations, and allocations, of each kind
  * fail, one at a time; after that, too, an image is whole or goes on to the same bytes.
  */
 #include <errno.h>
@@ -14,10 +15,11 @@
 #include "libvdisk/base/alloc.h"
 #include "libvdisk/base/checked.h"
 #include "libvdisk/core/inplace.h"
+#include "tests/support/keymemo.h"
 #include "tests/support/tempdir.h"
 #include "tests/support/variant.h"
 
-#define N_STATES 12
+#define N_STATES 10000          /* of a format */
 #define N_RANDOM 4              /* random states at each cut, beside "all arrived" and "only what was flushed" */
 #define BATCH (64u << 10)
 #define MARK "planted by the test, to be found"
@@ -60,6 +62,9 @@ static const struct act {
 };
 #define N_ACTS (sizeof(acts) / sizeof(acts[0]))
 
+static const char *format;             /* that is tried, by its name */
+static size_t n_seen;                  /* states, of all conversions */
+
 static struct vd_key *old_key, *new_key;
 static const struct kind *kind;        /* that is tried */
 
@@ -74,6 +79,26 @@ static uint64_t setting(const char *name, uint64_t otherwise)
 static bool is_overlay(const struct variant *v)
 {
 	return v->flags & VARIANT_OVER_SAME;
+}
+
+static bool is_tried(const struct kind *k, const struct act *act)
+{
+	const struct variant *v = variant_named(k->variant);
+	const char *only = getenv("VD_CRASH_KIND");
+
+	if (strcmp(v->format->name, format) || (only && strcmp(only, k->name)))
+		return false;
+	return !is_overlay(v) || act->act == VD_INPLACE_ENCRYPT;
+}
+
+static size_t n_conversions(void)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < N_KINDS; k++)
+		for (size_t a = 0; a < N_ACTS; a++)
+			n += is_tried(&kinds[k], &acts[a]);
+	return n;
 }
 
 /* ---- converting ----------------------------------------------------------------------------------------- */
@@ -227,7 +252,7 @@ static void expect_disk(const struct variant *v, struct vd_host *host, const str
 	/* A raw disk that ended inside a sector has got the rest of it. */
 	assert_true(vd_image_size(img) == m->size || vd_image_size(img) == vd_round_up(m->size, 512));
 	expect_ok(vd_image_pread(img, bytes, m->size, 0, &e), &e);
-	for (uint64_t i = 0; i < m->size; i++)
+	for (uint64_t i = 0; memcmp(bytes, m->bytes, m->size) && i < m->size; i++)
 		if (bytes[i] != m->bytes[i])
 			fail_msg("%s: byte %llu is not what it was", what, (unsigned long long)i);
 	vd_image_abort(img);
@@ -360,12 +385,13 @@ static void check_state(const struct variant *v, const struct act *act, const st
 static void check_states(const struct variant *v, const struct act *act, struct vd_record *record, const struct model *m)
 {
 	unsigned n_random = (unsigned)setting("VD_CRASH_RANDOM", N_RANDOM);
-	size_t all = vd_crash_count(record, n_random), wanted = setting("VD_CRASH_STATES", N_STATES);
+	size_t all = vd_crash_count(record, n_random), wanted = setting("VD_CRASH_STATES", N_STATES / n_conversions() + 1);
 	struct seen seen = { 0 };
 	struct vd_error e;
 
-	if (!wanted || wanted > all)
-		wanted = all;
+	while (all < wanted)
+		all = vd_crash_count(record, ++n_random);
+	wanted = wanted ? wanted : all;
 	for (size_t i = 0; i < wanted; i++) {
 		struct vd_crash c;
 
@@ -376,13 +402,13 @@ static void check_states(const struct variant *v, const struct act *act, struct 
 	}
 	print_message("# %s, %s: %zu of %zu states: %zu whole, %zu resumed, %zu reverted, %zu too late for that\n", kind->name, act->name,
 		      wanted, all, seen.whole, seen.resumed, seen.reverted, seen.too_late);
+	n_seen += wanted;
 	assert_true(seen.whole && seen.resumed + seen.too_late && seen.reverted);
 }
 
 static void crash_is_resumed_or_reverted(void **state)
 {
 	const struct act *act = *state;
-	const char *only = getenv("VD_CRASH_KIND");
 
 	for (size_t i = 0; i < N_KINDS; i++) {
 		const struct variant *v = variant_named(kinds[i].variant);
@@ -393,7 +419,7 @@ static void crash_is_resumed_or_reverted(void **state)
 		struct vd_error e;
 		struct model m;
 
-		if ((only && strcmp(only, kinds[i].name)) || (is_overlay(v) && act->act != VD_INPLACE_ENCRYPT))
+		if (!is_tried(&kinds[i], act))
 			continue;
 		kind = &kinds[i];
 		o = opts_of(v, act, keys);
@@ -467,7 +493,6 @@ static bool fail_nth(const struct variant *v, const struct model *m, uint64_t nt
 static void failure_is_survived(void **state)
 {
 	bool memory = *state;
-	const char *only = getenv("VD_CRASH_KIND");
 	uint64_t n_faults = setting("VD_CRASH_FAULTS", N_FAULTS);
 
 	for (size_t i = 0; i < N_KINDS; i++) {
@@ -475,7 +500,7 @@ static void failure_is_survived(void **state)
 		uint64_t last = 1, nth;
 		struct model m;
 
-		if (only && strcmp(only, kinds[i].name))
+		if (!is_tried(&kinds[i], &acts[0]))
 			continue;
 		kind = &kinds[i];
 		assert_int_equal(disks_start(NULL), 0);
@@ -491,13 +516,24 @@ static void failure_is_survived(void **state)
 	}
 }
 
-int main(void)
+static void ten_thousand_states_were_looked_at(void **state)
 {
-	struct CMUnitTest tests[N_ACTS + 2];
+	(void)state;
+	print_message("# %s: %zu states\n", format, n_seen);
+	assert_true(n_seen >= N_STATES || getenv("VD_CRASH_STATES") || getenv("VD_CRASH_KIND"));
+}
+
+int main(int argc, char **argv)
+{
+	struct CMUnitTest tests[N_ACTS + 3];
 	void *folder;
 	int r;
 
+	if (argc != 2)
+		return 2;
+	format = argv[1];
 	vd_mover_batch = BATCH;
+	keymemo_start();
 	if (vd_tempdir_enter(&folder) < 0 || vd_key_from_bytes("before", 6, &old_key, NULL) < 0 ||
 	    vd_key_from_bytes("after", 5, &new_key, NULL) < 0)
 		return 1;
@@ -505,7 +541,8 @@ int main(void)
 		tests[i] = (struct CMUnitTest){ acts[i].name, crash_is_resumed_or_reverted, NULL, NULL, (void *)&acts[i] };
 	tests[N_ACTS] = (struct CMUnitTest){ "failing operation", failure_is_survived, NULL, NULL, NULL };
 	tests[N_ACTS + 1] = (struct CMUnitTest){ "failing allocation", failure_is_survived, NULL, NULL, &old_key };
-	r = _cmocka_run_group_tests("crash while an image is converted in place", tests, N_ACTS + 2, NULL, NULL);
+	tests[N_ACTS + 2] = (struct CMUnitTest){ "ten thousand states", ten_thousand_states_were_looked_at, NULL, NULL, NULL };
+	r = _cmocka_run_group_tests("crash while an image is converted in place", tests, N_ACTS + 3, NULL, NULL);
 	vd_key_free(old_key);
 	vd_key_free(new_key);
 	return vd_tempdir_leave(&folder) < 0 ? 1 : r;
